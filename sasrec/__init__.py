@@ -1,0 +1,1 @@
+"""SASRec: a self-attentive sequential recommender, from interactions to ranked items."""

@@ -1,0 +1,1 @@
+"""Sources, cleaning, splits, the vocabulary and packed sequences."""

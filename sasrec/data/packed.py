@@ -1,0 +1,99 @@
+"""Packed sequences: many histories end to end in one array, without padding."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sasrec.data.vocabulary import PADDING, Vocabulary
+
+
+@dataclass(frozen=True)
+class PackedSequences:
+    """B histories, oldest event first; history b is `items[cu_seqlens[b]:cu_seqlens[b + 1]]`.
+
+    Attributes:
+        items: (T,) int64, vocabulary indices.
+        cu_seqlens: (B + 1,) int32, cumulative lengths, starting at 0 and ending at T.
+        timestamps: (T,) int64, microseconds since the epoch.
+    """
+
+    items: np.ndarray
+    cu_seqlens: np.ndarray
+    timestamps: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of histories, empty ones included."""
+        return len(self.cu_seqlens) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(B,) int32."""
+        return np.diff(self.cu_seqlens)
+
+    def select(self, rows: np.ndarray, max_length: int | None = None) -> "PackedSequences":
+        """The histories `rows` (n,), in that order, each cut to its newest `max_length` events."""
+        ends = self.cu_seqlens[rows + 1].astype(np.int64)
+        lengths = self.lengths[rows].astype(np.int64)
+        if max_length is not None:
+            lengths = np.minimum(lengths, max_length)
+        cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
+        offsets = np.arange(cu_seqlens[-1]) - np.repeat(cu_seqlens[:-1], lengths)
+        source = np.repeat(ends - lengths, lengths) + offsets
+        return PackedSequences(
+            self.items[source], cu_seqlens.astype(np.int32), self.timestamps[source]
+        )
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """The items of each history in turn."""
+        return iter(np.split(self.items, self.cu_seqlens[1:-1]))
+
+
+def pack(
+    item_ids: Iterable[Sequence[str]],
+    timestamps: Iterable[Sequence[int]],
+    vocabulary: Vocabulary,
+    *,
+    keep_unknown: bool = False,
+) -> PackedSequences:
+    """Encode and pack histories of item ids.
+
+    Args:
+        item_ids: one sequence of ids per history, oldest first.
+        timestamps: microseconds since the epoch, same shape as `item_ids`.
+        keep_unknown: keep items outside the vocabulary as `PADDING` (targets) rather than
+            leaving them out (histories).
+    """
+    item_ids, timestamps = list(item_ids), list(timestamps)
+    lengths = np.array([len(history) for history in item_ids], dtype=np.int64)
+    items = vocabulary.encode(item_id for history in item_ids for item_id in history)
+    times = np.fromiter((t for history in timestamps for t in history), dtype=np.int64)
+    if not keep_unknown:
+        known = items != PADDING
+        lengths = np.bincount(
+            np.repeat(np.arange(len(lengths)), lengths), weights=known, minlength=len(lengths)
+        ).astype(np.int64)
+        items, times = items[known], times[known]
+    cu_seqlens = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return PackedSequences(items, cu_seqlens, times)
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Users whose future is known: what they did before a cut, and what they did next.
+
+    Attributes:
+        name: the fold, "validation" or "test".
+        user_ids: B ids, one row per user.
+        histories: events strictly before the cut.
+        targets: events from the cut on, in time order; an item outside the vocabulary is
+            `PADDING` and counts as a miss.
+    """
+
+    name: str
+    user_ids: list[str]
+    histories: PackedSequences
+    targets: PackedSequences
+
+    def __len__(self) -> int:
+        return len(self.user_ids)

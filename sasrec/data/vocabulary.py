@@ -1,0 +1,56 @@
+"""The item vocabulary: the bijection between item ids and rows of the embedding table."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from sasrec.schema import DataError
+
+PADDING = 0
+
+
+class Vocabulary:
+    """Contiguous integer ids for items: 0 is padding, real items are 1..len(vocabulary).
+
+    Args:
+        item_ids: distinct, non-empty ids; position i becomes index i + 1.
+
+    Raises:
+        DataError: an id is repeated or empty.
+    """
+
+    def __init__(self, item_ids: Iterable[str]) -> None:
+        self.item_ids = list(item_ids)
+        self._index = {item_id: index for index, item_id in enumerate(self.item_ids, start=1)}
+        if len(self._index) != len(self.item_ids):
+            raise DataError("vocabulary: column 'item_id' holds an id twice")
+        if "" in self._index:
+            raise DataError(f"vocabulary: item_id at row {self._index[''] - 1} is empty")
+
+    def __len__(self) -> int:
+        """Number of items, padding not counted."""
+        return len(self.item_ids)
+
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._index
+
+    def encode(self, item_ids: Iterable[str]) -> np.ndarray:
+        """Indices (n,) int64; an unknown item becomes `PADDING`."""
+        return np.fromiter((self._index.get(i, PADDING) for i in item_ids), dtype=np.int64)
+
+    def decode(self, indices: Iterable[int]) -> list[str]:
+        """Item ids of indices in 1..len(self)."""
+        return [self.item_ids[index - 1] for index in indices]
+
+    def extended(self, item_ids: Iterable[str]) -> "Vocabulary":
+        """This vocabulary with unseen items appended: existing items keep their index."""
+        return Vocabulary(self.item_ids + [i for i in dict.fromkeys(item_ids) if i not in self])
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(self.item_ids, ensure_ascii=False))
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        return cls(json.loads(path.read_text()))
