@@ -1,0 +1,53 @@
+# Two commands: `make run` and `make test`. Both set everything up first, and skip that when nothing changed.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,$(if $(shell command -v $(p)),$(p))))
+ARGS ?=
+PIP := $(PYTHON) -m pip --disable-pip-version-check -q
+PINS := pyproject.toml constraints.txt
+
+.PHONY: help run serve compile test lint clean
+
+help:  ## Say what can be done
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(VENV)/.run  ## Run the pipeline on this machine, end to end (ARGS="--dataset ml-1m ...")
+	@$(PYTHON) pipeline.py run $(ARGS)
+
+serve: $(VENV)/.run  ## Serve the champion over HTTP (ARGS="--home var/ml-1m --port 3000")
+	@$(PYTHON) -m serving $(ARGS)
+
+compile: $(VENV)/.run  ## Compile the pipeline for Kubeflow into pipeline.yaml
+	@$(PYTHON) pipeline.py compile $(ARGS)
+
+test: lint  ## Lint, type-check, check the import arrows and run every test
+	@$(PYTHON) -m pytest -n auto $(ARGS)
+
+lint: $(VENV)/.test
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache
+
+clean:  ## Remove the environment; runs/ and var/ stay
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/bin/python:
+	@test -n "$(BASE_PYTHON)" || { echo "error: Python 3.11 or newer is needed, and none is on the PATH"; exit 2; }
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; $(BASE_PYTHON) is older"; exit 2; }
+	@$(BASE_PYTHON) -m venv $(VENV)
+
+# A stamp per set of packages; it is older than the pins exactly when something must be installed.
+$(VENV)/.run: $(PINS) | $(VENV)/bin/python
+	@echo "Installing the pinned packages into $(VENV) (a few minutes, once) ..."
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.test: $(PINS) | $(VENV)/bin/python
+	@echo "Installing the pinned packages and the test tools into $(VENV) (a few minutes, once) ..."
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/.run $@

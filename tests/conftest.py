@@ -1,0 +1,19 @@
+"""Bounds every test process to one thread: the suite runs one process per core."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("FEAST_USAGE", "False")
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets that `SASREC_DATA_DIR` names."""
+    folder = os.environ.get("SASREC_DATA_DIR")
+    if not folder:
+        pytest.skip("needs real data: SASREC_DATA_DIR names no folder")
+    return Path(folder)
