@@ -1,0 +1,90 @@
+"""Training sequences from the feature store, point in time."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_repo.definitions import SERVICE
+from feature_repo.store import CUTOFFS, current_generation, open_store
+from sasrec.schema import TIMESTAMP, DataError
+
+SEQUENCES = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("cutoff", TIMESTAMP, nullable=False),
+        pa.field("item_ids", pa.list_(pa.string())),
+        pa.field("event_types", pa.list_(pa.string())),
+        pa.field("timestamps", pa.list_(TIMESTAMP)),
+    ]
+)
+
+
+def sequences_as_of(repo_dir: Path, entities: pa.Table) -> pa.Table:
+    """Each user's history strictly before each cutoff.
+
+    Args:
+        repo_dir: a published feature store.
+        entities: (user_id string, cutoff timestamp[us, UTC]); a pair may be repeated.
+
+    Returns:
+        `SEQUENCES`: one row per row of `entities`, in the same order, oldest event first; lists
+        are empty for a user without history, and hold at most `tables.HISTORY_LIMIT` events.
+
+    Raises:
+        DataError: nothing is published, or a cutoff is none of those the store was published for
+            (its row would be stale).
+    """
+    generation = current_generation(repo_dir)
+    _check_published(generation, entities)
+    # Feast's join is inclusive, so ask one resolution step earlier; it keeps no order, so number.
+    asked = entities.select(["user_id", "cutoff"]).to_pandas()
+    asked["event_timestamp"] = asked["cutoff"] - timedelta(microseconds=1)
+    asked["row"] = range(len(asked))
+    store = open_store(generation)
+    found = (
+        store.get_historical_features(
+            entity_df=asked[["user_id", "event_timestamp", "row"]],
+            features=store.get_feature_service(SERVICE),
+        )
+        .to_arrow()
+        .sort_by("row")
+    )
+    if found.num_rows != entities.num_rows:
+        raise RuntimeError(f"Feast returned {found.num_rows} rows for {entities.num_rows} asked")
+    return pa.table(
+        [
+            entities.column("user_id").cast(pa.string()),
+            entities.column("cutoff").cast(TIMESTAMP),
+            *(
+                _lists(found.column(name), SEQUENCES.field(name).type)
+                for name in ("item_ids", "event_types", "timestamps")
+            ),
+        ],
+        schema=SEQUENCES,
+    )
+
+
+def _lists(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray:
+    """`column` cast to `dtype`, null lists (no row found) as empty ones."""
+    return pc.fill_null(column.cast(dtype), pa.scalar([], dtype))
+
+
+def _check_published(generation: Path, entities: pa.Table) -> None:
+    if not (generation / CUTOFFS).exists():
+        return
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.register("entities", entities)
+        connection.read_parquet(str(generation / CUTOFFS)).create_view("cutoffs")
+        missing = connection.execute(
+            "SELECT user_id, cutoff::VARCHAR FROM entities"
+            " SEMI JOIN cutoffs USING (user_id) ANTI JOIN cutoffs USING (user_id, cutoff) LIMIT 1"
+        ).fetchall()
+    if missing:
+        raise DataError(
+            f"entities: user '{missing[0][0]}' is asked at {missing[0][1]}, for which nothing was "
+            "published; add the pair to the cutoffs of publish"
+        )
