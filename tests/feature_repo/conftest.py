@@ -1,6 +1,7 @@
 import pyarrow as pa
 import pytest
-from small_history import make_interactions
+
+from tests.feature_repo.small_history import make_interactions
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,11 @@ from datetime import timedelta
 import numpy as np
 import pyarrow as pa
 import pytest
-from small_history import END, START
 
 from feature_repo.extract import SEQUENCES, sequences_as_of
 from feature_repo.publish import publish
 from sasrec.schema import TIMESTAMP, DataError
+from tests.feature_repo.small_history import END, START
 
 
 def brute_force(interactions: pa.Table, entities: pa.Table) -> pa.Table:

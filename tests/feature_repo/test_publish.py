@@ -8,12 +8,12 @@ from datetime import timedelta
 
 import pyarrow as pa
 import pytest
-from small_history import END
 
 from feature_repo.extract import sequences_as_of
 from feature_repo.publish import publish
 from feature_repo.store import current_generation, open_store
 from sasrec.schema import TIMESTAMP, DataError
+from tests.feature_repo.small_history import END
 
 MIDDLE = END - timedelta(days=20)
 
