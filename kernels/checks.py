@@ -1,0 +1,67 @@
+"""Argument checks: a ``ValueError`` that names the argument and says what was expected.
+
+What the metadata shows (shapes, dtypes, devices) is always checked. What only the contents show
+would make the host wait for a GPU, so it is checked on the CPU, and on a GPU when the environment
+variable ``KERNELS_DEBUG`` is 1.
+"""
+
+import os
+
+import torch
+from torch import Tensor
+
+HEAD_DIM_MIN, HEAD_DIM_MAX = 8, 128
+FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def contents_are_checked(device: torch.device) -> bool:
+    """Whether to look at values on this device, at the price of a synchronisation."""
+    return device.type == "cpu" or os.environ.get("KERNELS_DEBUG") == "1"
+
+
+def require(condition: bool, argument: str, expected: str, got: object) -> None:
+    """Raise a ``ValueError`` about ``argument`` unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{argument}: expected {expected}, got {got}")
+
+
+def check_float_dtype(tensor: Tensor, argument: str) -> None:
+    """float32, bfloat16 or float16; float64 on the CPU only."""
+    allowed = FLOAT_DTYPES + ((torch.float64,) if tensor.device.type == "cpu" else ())
+    names = ", ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
+    require(tensor.dtype in allowed, argument, f"one of {names}", tensor.dtype)
+
+
+def check_same(tensor: Tensor, other: Tensor, argument: str, other_argument: str) -> None:
+    """Same dtype and device as another argument."""
+    require(
+        tensor.dtype == other.dtype,
+        argument,
+        f"{other_argument}'s dtype {other.dtype}",
+        tensor.dtype,
+    )
+    check_device(tensor, other, argument, other_argument)
+
+
+def check_device(tensor: Tensor, other: Tensor, argument: str, other_argument: str) -> None:
+    """Same device as another argument."""
+    expected = f"{other_argument}'s device {other.device}"
+    require(tensor.device == other.device, argument, expected, tensor.device)
+
+
+def check_cu_seqlens_contents(cu_seqlens: Tensor, tokens: int) -> None:
+    """Starts at 0, never decreases, ends at the number of tokens."""
+    first, last = int(cu_seqlens[0]), int(cu_seqlens[-1])
+    require(first == 0, "cu_seqlens", "a first value of 0", first)
+    smallest = int(cu_seqlens.diff().min()) if cu_seqlens.numel() > 1 else 0
+    require(smallest >= 0, "cu_seqlens", "values that never decrease", f"a step of {smallest}")
+    require(last == tokens, "cu_seqlens", f"a last value of {tokens} (the rows of q)", last)
+
+
+def check_timestamps_contents(timestamps: Tensor, cu_seqlens: Tensor) -> None:
+    """Never decreasing within a sequence, and each sequence within 2³¹ seconds."""
+    steps = timestamps.diff()
+    steps[(cu_seqlens[1:-1].long() - 1).clamp(0, max(steps.numel() - 1, 0))] = 0
+    smallest = int(steps.min()) if steps.numel() else 0
+    expected = "seconds that do not decrease within a sequence"
+    require(smallest >= 0, "timestamps", expected, f"a step of {smallest}")
