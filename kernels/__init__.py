@@ -4,5 +4,6 @@ On CUDA they are Triton kernels, elsewhere blocked torch; the functions are the 
 """
 
 from kernels.attention import jagged_causal_attention
+from kernels.cross_entropy import next_item_cross_entropy, sampled_cross_entropy
 
-__all__ = ["jagged_causal_attention"]
+__all__ = ["jagged_causal_attention", "next_item_cross_entropy", "sampled_cross_entropy"]

@@ -6,13 +6,47 @@ Each has a CPU implementation (``attention_cpu``) and, where Triton is importabl
 (``attention_triton``).
 """
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from kernels import attention_cpu, checks
 from kernels.checks import require
+
+
+@overload
+def jagged_causal_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    *,
+    dropout_p: float = ...,
+    softmax_scale: float | None = ...,
+    dropout_seed: int | Tensor | None = ...,
+    return_lse: Literal[False] = ...,
+    position_bias: Tensor | None = ...,
+    time_bias: Tensor | None = ...,
+    timestamps: Tensor | None = ...,
+) -> Tensor: ...
+
+
+@overload
+def jagged_causal_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    *,
+    dropout_p: float = ...,
+    softmax_scale: float | None = ...,
+    dropout_seed: int | Tensor | None = ...,
+    return_lse: Literal[True],
+    position_bias: Tensor | None = ...,
+    time_bias: Tensor | None = ...,
+    timestamps: Tensor | None = ...,
+) -> tuple[Tensor, Tensor]: ...
 
 
 def jagged_causal_attention(

@@ -49,6 +49,14 @@ def check_device(tensor: Tensor, other: Tensor, argument: str, other_argument: s
     require(tensor.device == other.device, argument, expected, tensor.device)
 
 
+def check_ids_contents(ids: Tensor, argument: str, rows: int) -> None:
+    """Every id is a row of a table with this many rows."""
+    if ids.numel() and contents_are_checked(ids.device):
+        smallest, largest = int(ids.min()), int(ids.max())
+        got = f"values from {smallest} to {largest}"
+        require(smallest >= 0 and largest < rows, argument, f"rows from 0 to {rows - 1}", got)
+
+
 def check_cu_seqlens_contents(cu_seqlens: Tensor, tokens: int) -> None:
     """Starts at 0, never decreases, ends at the number of tokens."""
     first, last = int(cu_seqlens[0]), int(cu_seqlens[-1])

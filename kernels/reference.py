@@ -4,6 +4,7 @@ They loop over users, hold every intermediate, and leave the gradients to autogr
 every implementation against them; nothing else should call them.
 """
 
+import itertools
 import math
 
 import torch
@@ -40,7 +41,7 @@ def attention(
 
     outputs, log_sum_exps = [q[:0]], [q[:0, :, 0]]
     bounds = cu_seqlens.tolist()
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         row = torch.arange(end - start, device=q.device)[:, None]
         column = row.T
         scores = torch.einsum("ihd,jhd->hij", q[start:end], k[start:end]) * scale

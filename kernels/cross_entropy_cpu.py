@@ -1,0 +1,126 @@
+"""Softmax over a large catalogue on the CPU, in blocks that stay in cache.
+
+A block of tokens meets the catalogue a block of items at a time; the log-sum-exp and the
+softmax-weighted mean of the item rows are rescaled as the maximum grows (M. Milakov and
+N. Gimelshein, "Online normalizer calculation for softmax", 2018). Memory beyond the gradients is
+one block of logits.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+# 1 MiB of float32 logits: half of a core's L2. Chosen by measurement (docs/kernel.md).
+_BLOCK_TOKENS = 256
+_BLOCK_ITEMS = 1024
+
+
+def forward(
+    hidden: Tensor,
+    items: Tensor,
+    offset: Tensor | None,
+    item_ids: Tensor | None,
+    excluded_ids: Tensor | None,
+    with_mean: bool,
+) -> tuple[Tensor, Tensor]:
+    """Log-sum-exp over the items, and with ``with_mean`` its gradient in ``hidden``.
+
+    Args:
+        hidden: ``(T, d)``.
+        items: ``(N, d)``.
+        offset: ``(N,)`` added to every token's logits.
+        item_ids: ``(N,)``; with ``excluded_ids (T,)``, items of that id do not count for a token.
+        excluded_ids: see ``item_ids``.
+        with_mean: whether to compute the second result.
+
+    Returns:
+        ``lse (T,)`` and ``mean (T, d)`` = Σ_n softmax_n · item_n (empty if not asked for), both
+        float32, or float64 for float64 inputs.
+    """
+    tokens, width = hidden.shape
+    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    lse = hidden.new_empty(tokens, dtype=dtype)
+    mean = hidden.new_empty((tokens if with_mean else 0, width), dtype=dtype)
+    for at in _slices(tokens, _BLOCK_TOKENS):
+        h = hidden[at].to(dtype)
+        maximum = h.new_full((h.shape[0], 1), -math.inf)
+        total = torch.zeros_like(maximum)
+        weighted = torch.zeros_like(h)
+        for item_at in _slices(items.shape[0], _BLOCK_ITEMS):
+            rows = items[item_at].to(dtype)
+            logits = _logits(h, rows, at, item_at, offset, item_ids, excluded_ids)
+            new_maximum = torch.maximum(maximum, logits.amax(1, keepdim=True))
+            shift = _finite(new_maximum)
+            rescale = (maximum - shift).exp_()
+            logits -= shift
+            torch.exp(logits, out=logits)
+            total.mul_(rescale).add_(logits.sum(1, keepdim=True))
+            if with_mean:
+                weighted.mul_(rescale).addmm_(logits, rows)
+            maximum = new_maximum
+        lse[at] = (maximum + total.log()).squeeze(1)
+        if with_mean:
+            mean[at] = weighted / total.clamp_min(torch.finfo(dtype).tiny)
+    return lse, mean
+
+
+def items_gradient(
+    d_lse: Tensor,
+    hidden: Tensor,
+    items: Tensor,
+    offset: Tensor | None,
+    item_ids: Tensor | None,
+    excluded_ids: Tensor | None,
+    lse: Tensor,
+    targets: Tensor | None,
+) -> Tensor:
+    """Gradient ``(N, d)`` of ``Σ_t d_lse[t] · (lse[t] - logit[t, target])`` in the items.
+
+    Without ``targets`` the second term is absent.
+    """
+    dtype = lse.dtype
+    gradient = torch.empty_like(items)
+    shift = _finite(lse)[:, None]
+    for item_at in _slices(items.shape[0], _BLOCK_ITEMS):
+        rows = items[item_at].to(dtype)
+        total = torch.zeros_like(rows)
+        for at in _slices(hidden.shape[0], _BLOCK_TOKENS):
+            h = hidden[at].to(dtype)
+            logits = _logits(h, rows, at, item_at, offset, item_ids, excluded_ids)
+            logits -= shift[at]
+            torch.exp(logits, out=logits)
+            total.addmm_(logits.T, h * d_lse[at, None])
+        if targets is not None:
+            here = ((targets >= item_at.start) & (targets < item_at.stop)).nonzero().squeeze(1)
+            pull = hidden[here].to(dtype) * d_lse[here, None]
+            total.index_add_(0, targets[here] - item_at.start, pull, alpha=-1)
+        gradient[item_at] = total
+    return gradient
+
+
+def _slices(size: int, block: int) -> list[slice]:
+    return [slice(first, min(first + block, size)) for first in range(0, size, block)]
+
+
+def _finite(shift: Tensor) -> Tensor:
+    """0 where a token has no item left, so that ``-inf - shift`` is not a NaN."""
+    return torch.where(shift == -math.inf, 0.0, shift)
+
+
+def _logits(
+    hidden: Tensor,
+    rows: Tensor,
+    at: slice,
+    item_at: slice,
+    offset: Tensor | None,
+    item_ids: Tensor | None,
+    excluded_ids: Tensor | None,
+) -> Tensor:
+    logits = hidden @ rows.T
+    if offset is not None:
+        logits += offset[item_at].to(logits.dtype)
+    if item_ids is not None and excluded_ids is not None:
+        hits = (excluded_ids[at, None] == item_ids[None, item_at]).nonzero(as_tuple=True)
+        logits[hits] = -math.inf
+    return logits
