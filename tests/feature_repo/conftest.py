@@ -1,9 +1,16 @@
 import pyarrow as pa
 import pytest
 
+from tests.feature_repo.redis_server import running_redis
 from tests.feature_repo.small_history import make_interactions
 
 
 @pytest.fixture(scope="session")
 def interactions() -> pa.Table:
     return make_interactions(users=120, events=3000, seed=0)
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory):
+    with running_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url

@@ -1,0 +1,141 @@
+"""The online history embedded: one SQLite file in WAL mode, shared by processes on one machine."""
+
+import fcntl
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from feature_repo.history.protocol import LIMIT, Event
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS events (
+    user_id TEXT, timestamp INTEGER, event_id TEXT, item_id TEXT, event_type TEXT,
+    PRIMARY KEY (user_id, timestamp, event_id)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS once ON events (user_id, event_id);
+CREATE TABLE IF NOT EXISTS changed (user_id TEXT PRIMARY KEY, revision INTEGER) WITHOUT ROWID;
+"""
+
+INSERT = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)"
+
+LATEST = """
+SELECT event_id, item_id, event_type, timestamp FROM events
+WHERE user_id = ? ORDER BY timestamp DESC, event_id DESC LIMIT ?
+"""
+
+# The row value in the middle is the oldest event to keep; there is none in a short history.
+TRIM = """
+DELETE FROM events WHERE user_id = ?1 AND (timestamp, event_id) < (
+    SELECT timestamp, event_id FROM events
+    WHERE user_id = ?1 ORDER BY timestamp DESC, event_id DESC LIMIT 1 OFFSET ?2 - 1
+) RETURNING event_id
+"""
+
+MARK = """
+INSERT INTO changed VALUES (?, 1) ON CONFLICT (user_id) DO UPDATE SET revision = revision + 1
+"""
+
+
+class SQLiteHistory:
+    """`HistoryStore` in a file.
+
+    Appends are durable on return: the write-ahead log is synced at each commit.
+
+    Args:
+        path: the database file; made if absent, beside a `.lock` file.
+        limit: events kept per user.
+    """
+
+    def __init__(self, path: Path, *, limit: int = LIMIT) -> None:
+        self._path = path
+        self._limit = limit
+        self._threads = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        # SQLite's own waiting for a writer polls with sleeps of up to 100 ms. A file lock wakes
+        # the next writer at once, and the kernel releases it when its holder is killed.
+        self._lock_file = path.with_name(path.name + ".lock").open("w")
+        self._lock = threading.Lock()
+        with self._writing() as connection:
+            connection.executescript(SCHEMA)
+
+    def append(self, user_id: str, event: Event) -> bool:  # noqa: D102
+        return self.append_many([(user_id, event)]) == 1
+
+    def append_many(self, events: Iterable[tuple[str, Event]]) -> int:  # noqa: D102
+        appended = 0
+        with self._writing() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                for user_id, event in events:
+                    appended += self._append(connection, user_id, event)
+        return appended
+
+    def _append(self, connection: sqlite3.Connection, user_id: str, event: Event) -> bool:
+        row = (user_id, event.timestamp, event.event_id, event.item_id, event.event_type)
+        if not connection.execute(INSERT, row).rowcount:
+            return False
+        trimmed = connection.execute(TRIM, (user_id, self._limit)).fetchall()
+        if (event.event_id,) in trimmed:
+            return False
+        connection.execute(MARK, (user_id,))
+        return True
+
+    def latest(self, user_id: str, n: int) -> list[Event]:  # noqa: D102
+        rows = self._connection().execute(LATEST, (user_id, n)).fetchall()
+        return [Event(*row) for row in reversed(rows)]
+
+    def forget(self, user_id: str) -> int:  # noqa: D102
+        with self._writing() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            with connection:
+                connection.execute("DELETE FROM changed WHERE user_id = ?", (user_id,))
+                return connection.execute(
+                    "DELETE FROM events WHERE user_id = ?", (user_id,)
+                ).rowcount
+
+    def changed(self, limit: int) -> list[tuple[str, int]]:  # noqa: D102
+        return (
+            self._connection()
+            .execute("SELECT user_id, revision FROM changed LIMIT ?", (limit,))
+            .fetchall()
+        )
+
+    def settle(self, user_id: str, revision: int) -> None:  # noqa: D102
+        with self._writing() as connection:
+            connection.execute(
+                "DELETE FROM changed WHERE user_id = ? AND revision = ?", (user_id, revision)
+            )
+
+    def clear(self) -> None:  # noqa: D102
+        with self._writing() as connection:
+            connection.executescript("BEGIN; DELETE FROM events; DELETE FROM changed; COMMIT;")
+
+    def close(self) -> None:  # noqa: D102
+        for connection in self._connections:
+            connection.close()
+        self._lock_file.close()
+
+    def _connection(self) -> sqlite3.Connection:
+        connection = getattr(self._threads, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, timeout=10
+            )
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
+            self._threads.connection = connection
+            self._connections.append(connection)
+        return connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """The thread's connection, while no other thread or process writes."""
+        with self._lock:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+            try:
+                yield self._connection()
+            finally:
+                fcntl.flock(self._lock_file, fcntl.LOCK_UN)
