@@ -1,0 +1,52 @@
+"""Every data set the pipeline can read, by name or by path."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sasrec.data.download import ARCHIVES, download
+from sasrec.data.simulated import Storefront
+from sasrec.data.source import Source
+from sasrec.data.sources.folder import read_source
+from sasrec.schema import DataError
+
+__all__ = ["Source", "load"]
+
+NAMED = ("simulated", "ml-100k", "ml-1m", "amazon-beauty-5core")
+
+
+def load(
+    dataset: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> Source:
+    """Read a data set.
+
+    Args:
+        dataset: "simulated", "ml-100k", "ml-1m", "amazon-beauty-5core", or the path of a file or
+            folder (CSV, TSV, Parquet, RecBole `.inter`, GroupLens, SASRec `user item` text).
+        data_dir: folder that holds the raw files of a named data set, itself or in a subfolder
+            of that name; without it they are downloaded once, where their publisher allows.
+        columns: contract column -> column of the interactions file, for names that are not
+            recognised, such as {"user_id": "customer"}.
+        seed: of the simulated storefront.
+
+    Raises:
+        DataError: nothing is found there, or what is found breaks the contract.
+    """
+    if dataset == "simulated":
+        return Storefront(seed=seed).source()
+    if dataset not in NAMED:
+        path = Path(dataset)
+        if not path.exists():
+            raise DataError(
+                f"dataset '{dataset}': no such file or folder, and not one of {list(NAMED)}"
+            )
+        return read_source(path, name=str(dataset), columns=columns or {})
+    if data_dir is None:
+        folder = download(ARCHIVES[dataset])
+    else:
+        folder = Path(data_dir)
+        folder = folder / dataset if (folder / dataset).is_dir() else folder
+    return read_source(folder, name=str(dataset), columns=columns or {})

@@ -1,0 +1,214 @@
+"""Where the past ends and the future begins: what is trained on, and what must be foretold.
+
+A split holds no histories: they come from the feature store as of each cutoff, which is how they
+come in production as well.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sasrec.schema import TIMESTAMP, DataError
+
+CUTOFFS = pa.schema([("fold", pa.string()), ("user_id", pa.string()), ("cutoff", TIMESTAMP)])
+TARGETS = pa.schema(
+    [
+        ("fold", pa.string()),
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("timestamp", TIMESTAMP),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Train, validation and test folds of one data set.
+
+    Attributes:
+        kind: the protocol.
+        cutoffs: schema `CUTOFFS`: a row per fold ("train", "validation", "test") and user; the
+            history is what the user did strictly before the cutoff, and is never empty.
+        targets: schema `TARGETS`: what users of the folds "validation" and "test" did next, in
+            the order of `cutoffs`, then of time.
+        known_items: ids in ascending order that a model trained on this split may know.
+        t1, t2: start of validation and of test; null for leave-one-out.
+        sha256: of `cutoffs` and `targets`, equal on every machine; published with every metric.
+        counts: users and targets per fold, users left out.
+    """
+
+    kind: Literal["global-time", "leave-one-out"]
+    cutoffs: pa.Table
+    targets: pa.Table
+    known_items: list[str]
+    t1: datetime | None
+    t2: datetime | None
+    sha256: str
+    counts: dict[str, int]
+
+
+def global_time(
+    interactions: pa.Table,
+    *,
+    items: pa.Table | None = None,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+) -> Split:
+    """Train before t1, validate in [t1, t2), test from t2 on: no information crosses a cut.
+
+    Users without a history before a cut are left out of its fold, and counted.
+
+    Args:
+        interactions: cleaned, schema `INTERACTIONS`.
+        items: schema `ITEMS`; an item launched before t1 is known even if nobody has met it yet.
+        validation_fraction: share of all events in [t1, t2).
+        test_fraction: share of all events from t2 on.
+
+    Raises:
+        DataError: the fractions leave a fold without users.
+    """
+    if not 0 < validation_fraction < 1 or not 0 < test_fraction < 1 - validation_fraction:
+        raise DataError(
+            "split: validation_fraction and test_fraction must be positive and sum to below 1, "
+            f"got {validation_fraction} and {test_fraction}"
+        )
+    history = _History.of(interactions)
+    edges = np.quantile(
+        history.time, [1 - validation_fraction - test_fraction, 1 - test_fraction], method="higher"
+    )
+    # Down to the second: ties were spread over microseconds, and no cut may part them.
+    t1, t2 = (int(edge) // 1_000_000 * 1_000_000 for edge in edges)
+    folds = {
+        "train": (t1, None),
+        "validation": (t1, t2),
+        "test": (t2, np.iinfo(np.int64).max),
+    }
+    cutoffs, targets, counts = [], [], {}
+    for fold, (start, end) in folds.items():
+        has_history = history.first < start
+        if end is None:
+            users = np.flatnonzero(has_history)
+        else:
+            inside = (history.time >= start) & (history.time < end)
+            active = np.bincount(history.user[inside], minlength=len(history.first)) > 0
+            users = np.flatnonzero(active & has_history)
+            rows = np.flatnonzero(inside & has_history[history.user])
+            targets.append(_targets(fold, interactions, rows))
+            counts[f"{fold}_targets"] = len(rows)
+            counts[f"{fold}_users_without_history"] = int((active & ~has_history).sum())
+        counts[f"{fold}_users"] = len(users)
+        cutoffs.append(_cutoffs(fold, history.user_ids, users, np.full(len(users), start)))
+    known = interactions["item_id"].filter(pa.array(history.time < t1))
+    if items is not None:
+        launched = pc.less(items["created_at"], pa.scalar(t1, pa.int64()).cast(TIMESTAMP))
+        known = pa.chunked_array([*known.chunks, *items["item_id"].filter(launched).chunks])
+    return _split("global-time", cutoffs, targets, known, t1, t2, counts)
+
+
+def leave_one_out(interactions: pa.Table) -> Split:
+    """Each user's last event is the test target, the one before it the validation target.
+
+    The protocol of the SASRec paper (Kang & McAuley, 2018, section IV-B): the test history
+    includes the validation event; users with fewer than three events only train. All items are
+    known.
+
+    Args:
+        interactions: cleaned, schema `INTERACTIONS`.
+
+    Raises:
+        DataError: no user has three events.
+    """
+    history = _History.of(interactions)
+    evaluated = np.flatnonzero(history.length >= 3)
+    last = history.start + history.length - 1
+    # Exclusive, so "just after the last event" lets the short histories in whole.
+    train_cutoff = np.where(history.length >= 3, history.time[last - 1], history.time[last] + 1)
+    everyone = np.arange(len(history.length))
+    cutoffs = [_cutoffs("train", history.user_ids, everyone, train_cutoff)]
+    targets = []
+    for fold, row in (("validation", last[evaluated] - 1), ("test", last[evaluated])):
+        cutoffs.append(_cutoffs(fold, history.user_ids, evaluated, history.time[row]))
+        targets.append(_targets(fold, interactions, row))
+    counts = {
+        "train_users": len(everyone),
+        "validation_users": len(evaluated),
+        "test_users": len(evaluated),
+        "validation_targets": len(evaluated),
+        "test_targets": len(evaluated),
+        "users_too_short_to_evaluate": len(everyone) - len(evaluated),
+    }
+    return _split("leave-one-out", cutoffs, targets, interactions["item_id"], None, None, counts)
+
+
+@dataclass(frozen=True)
+class _History:
+    """Cleaned interactions as arrays: U users in order, N events grouped by user, oldest first."""
+
+    user_ids: pa.Array  # (U,)
+    user: np.ndarray  # (N,) position in user_ids
+    time: np.ndarray  # (N,) microseconds, strictly increasing within a user
+    start: np.ndarray  # (U,) row of the first event
+    length: np.ndarray  # (U,)
+    first: np.ndarray  # (U,) time of the first event
+
+    @classmethod
+    def of(cls, interactions: pa.Table) -> "_History":
+        if not interactions.num_rows:
+            raise DataError("split: there are no interactions")
+        encoded = interactions["user_id"].combine_chunks().dictionary_encode()
+        user = encoded.indices.to_numpy()
+        time = interactions["timestamp"].cast(pa.int64()).to_numpy()
+        same_user = user[1:] == user[:-1]
+        if (np.diff(user) < 0).any() or (same_user & (np.diff(time) <= 0)).any():
+            raise DataError("split: interactions are not in canonical order; clean() them first")
+        length = np.bincount(user)
+        start = np.concatenate([[0], np.cumsum(length)[:-1]])
+        return cls(encoded.dictionary, user, time, start, length, time[start])
+
+
+def _cutoffs(fold: str, user_ids: pa.Array, users: np.ndarray, time: np.ndarray) -> pa.Table:
+    columns = [
+        pa.repeat(fold, len(users)),
+        user_ids.take(pa.array(users)),
+        pa.array(time, pa.int64()).cast(TIMESTAMP),
+    ]
+    return pa.table(columns, schema=CUTOFFS)
+
+
+def _targets(fold: str, interactions: pa.Table, rows: np.ndarray) -> pa.Table:
+    events = interactions.select(TARGETS.names[1:]).take(pa.array(rows))
+    return pa.table([pa.repeat(fold, len(rows)), *events.columns], schema=TARGETS)
+
+
+def _split(kind, cutoffs, targets, known, t1, t2, counts) -> Split:
+    for fold in ("train", "validation", "test"):
+        if not counts[f"{fold}_users"]:
+            raise DataError(
+                f"split {kind}: the fold '{fold}' has no users; "
+                "use more data, other fractions or the other split"
+            )
+    cutoffs, targets = pa.concat_tables(cutoffs), pa.concat_tables(targets)
+    known_items = sorted(pc.unique(known).to_pylist())
+    counts["known_items"] = len(known_items)
+    t1, t2 = (
+        None if t is None else pa.scalar(t, pa.int64()).cast(TIMESTAMP).as_py() for t in (t1, t2)
+    )
+    return Split(kind, cutoffs, targets, known_items, t1, t2, _sha256(cutoffs, targets), counts)
+
+
+def _sha256(cutoffs: pa.Table, targets: pa.Table) -> str:
+    """Over one line per row, fields joined by the unit separator, times in microseconds."""
+    digest = hashlib.sha256()
+    for table in (cutoffs, targets):
+        fields = [
+            column.cast(pa.int64()).cast(pa.string()) if column.type == TIMESTAMP else column
+            for column in table.columns
+        ]
+        lines = pc.binary_join_element_wise(*fields, "\x1f")
+        digest.update("\n".join(lines.to_pylist()).encode() + b"\x1e")
+    return digest.hexdigest()
