@@ -1,0 +1,96 @@
+"""`gates.yaml` and the verdict: promote, hold, or refuse."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sasrec.evaluation import Evaluation
+from sasrec.gates.checks import AnyGate, Effect, Evidence, GateResult
+from sasrec.schema import DataError
+
+DEFAULT_GATES = Path(__file__).with_name("gates.yaml")
+
+
+class GateConfig(BaseModel):
+    """The gates, in the order in which they are shown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gates: list[AnyGate] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> "GateConfig":
+        names = [gate.name for gate in self.gates]
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated:
+            raise ValueError(f"gate names are used twice: {sorted(repeated)}")
+        return self
+
+    @classmethod
+    def load(cls, path: Path = DEFAULT_GATES) -> "GateConfig":
+        """Read and check a gates file.
+
+        Raises:
+            DataError: the file, the field and what is wrong with it, on one line.
+        """
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text()))
+        except yaml.YAMLError as error:
+            raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise DataError(f"{path}: {place}: {first['msg']}") from None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gates decided.
+
+    Attributes:
+        decision: "promote", "hold" (a gate failed), or "refuse" (not enough evidence).
+        summary: one sentence.
+        protocol: of the evaluation judged.
+        results: one per gate, in the order of the file.
+    """
+
+    decision: Effect
+    summary: str
+    protocol: str
+    results: list[GateResult]
+
+    def save(self, path: Path) -> None:
+        """Write JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False))
+
+    @classmethod
+    def load(cls, path: Path) -> "Verdict":
+        """Read what `save` wrote."""
+        fields: dict[str, Any] = json.loads(path.read_text())
+        results = [GateResult(**result) for result in fields.pop("results")]
+        return cls(**fields, results=results)
+
+
+def decide(evaluation: Evaluation, config: GateConfig, evidence: Evidence | None = None) -> Verdict:
+    """Judge every gate; a failure holds, otherwise missing evidence refuses, otherwise promote.
+
+    Args:
+        evaluation: the model, its baselines and the champion on the same users.
+        config: the gates.
+        evidence: figures measured outside the evaluation, by name: parity, latency, size.
+    """
+    results = [gate.judge(evaluation, evidence or {}) for gate in config.gates]
+    effects = {result.effect for result in results}
+    decision: Effect = (
+        "hold" if "hold" in effects else "refuse" if "refuse" in effects else "promote"
+    )
+    blocking = [result for result in results if result.effect == decision != "promote"]
+    passed = sum(result.passed is True for result in results)
+    summary = f"{passed} of {len(results)} gates passed" + "".join(
+        f"; {result.gate}: {result.reason}" for result in blocking
+    )
+    return Verdict(decision, summary, str(evaluation.protocol), results)
