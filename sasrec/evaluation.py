@@ -88,6 +88,7 @@ class Evaluation:
         intervals: role -> metric -> interval, for metrics that are means over users.
         users: a row per user: `user_id` and one string column per slicing.
         per_user: role -> table of float64 metric columns, row for row with `users`.
+        exposure: role -> `metrics.exposure_curve` of its lists.
         examples: a few users drawn at random.
         findings: further measurements by name (calibration, off-policy, ...), JSON values.
     """
@@ -97,6 +98,7 @@ class Evaluation:
     intervals: dict[str, dict[str, Interval]]
     users: pa.Table
     per_user: dict[str, pa.Table]
+    exposure: dict[str, list[float]]
     examples: list[Example]
     findings: dict[str, Any] = field(default_factory=dict)
 
@@ -110,6 +112,7 @@ class Evaluation:
                 role: {name: asdict(interval) for name, interval in intervals.items()}
                 for role, intervals in self.intervals.items()
             },
+            "exposure": self.exposure,
             "examples": [asdict(example) for example in self.examples],
             "findings": self.findings,
         }
@@ -144,6 +147,7 @@ class Evaluation:
                 role: long.filter(pc.equal(long["role"].cast(pa.string()), role)).drop(["role"])
                 for role in summary["metrics"]
             },
+            exposure=summary["exposure"],
             examples=[Example(**example) for example in summary["examples"]],
             findings=summary["findings"],
         )
@@ -223,6 +227,10 @@ def evaluate(
             0, "user_id", pa.array(evaluation.user_ids, pa.string())
         ),
         per_user={role: pa.table(table) for role, table in per_user.items()},
+        exposure={
+            role: metrics.exposure_curve(lists, len(catalogue)).tolist()
+            for role, (_, lists) in ranked.items()
+        },
         examples=_examples(evaluation, catalogue, *ranked[MODEL], window, seed),
     )
 

@@ -97,6 +97,17 @@ def gini(lists: np.ndarray, num_items: int) -> float:
     return float(((2 * place - num_items - 1) * exposure).sum() / (num_items * exposure.sum()))
 
 
+def exposure_curve(lists: np.ndarray, num_items: int, points: int = 21) -> np.ndarray:
+    """Share of all recommendations that go to the most recommended 0, 5, ... 100 % of items.
+
+    The Lorenz curve read from the top, (points,) in [0, 1]; equal exposure is the diagonal.
+    """
+    exposure = np.sort(np.bincount(lists[lists != PADDING], minlength=num_items + 1)[1:])[::-1]
+    cumulative = np.concatenate([[0], np.cumsum(exposure)]) / exposure.sum()
+    shares = np.linspace(0, num_items, points)
+    return np.interp(shares, np.arange(num_items + 1), cumulative)
+
+
 def novelty(lists: np.ndarray, popularity: np.ndarray) -> np.ndarray:
     """Mean self-information −log2 p(item) of each list (B,), in bits (Zhou et al., 2010).
 

@@ -1,0 +1,106 @@
+"""The report of one run: a single HTML page that needs nothing else, verdict first."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sasrec.comparison import slice_differences
+from sasrec.evaluation import CHAMPION, MODEL, Evaluation
+from sasrec.gates import GateResult, Verdict
+from sasrec.report import charts
+
+HEADLINE = "ndcg@10"
+SLICE_REFERENCES = (CHAMPION, "bigram Markov", "popularity")
+MINIMUM_SLICE_USERS = 50
+TABLE = {
+    "Next item": ("ndcg@10", "hr@10", "mrr@10", "ndcg@20", "hr@20", "debiased_ndcg@10"),
+    "Everything that came later": ("window_ndcg@10", "window_recall@10", "window_map@10"),
+    "Beyond accuracy": (
+        "coverage@10",
+        "gini@10",
+        "novelty@10",
+        "popularity_lift@10",
+        "diversity@10",
+        "serendipity@10",
+    ),
+}
+
+
+def render_report(
+    evaluation: Evaluation,
+    verdict: Verdict,
+    *,
+    title: str,
+    training: Sequence[Mapping[str, Any]] = (),
+    data: Mapping[str, Any] | None = None,
+    facts: Mapping[str, str] | None = None,
+) -> str:
+    """HTML of the report.
+
+    Args:
+        evaluation: what was measured.
+        verdict: what the gates made of it.
+        title: of the page, such as the run's name.
+        training: one mapping per epoch with `epoch`, `loss` and metrics named `name@k`.
+        data: the data report, `DataReport.to_dict()`.
+        facts: further lines for the foot of the page: versions, code, command.
+    """
+    environment = Environment(
+        loader=PackageLoader("sasrec.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure": figure, "finding": finding}
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        verdict=verdict,
+        evaluation=evaluation,
+        model=MODEL,
+        table=TABLE,
+        charts=_charts(evaluation, training),
+        data=data or {},
+        facts=facts or {},
+    )
+
+
+def _charts(evaluation: Evaluation, training: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Caption -> SVG, for what there is."""
+    drawn = {
+        f"{HEADLINE} of the model and what it has to beat": charts.role_intervals(
+            {role: intervals[HEADLINE] for role, intervals in evaluation.intervals.items()},
+            HEADLINE,
+        )
+    }
+    if training:
+        drawn["Training"] = charts.training_curves(training)
+    reference = next((role for role in SLICE_REFERENCES if role in evaluation.per_user), None)
+    if reference:
+        slices = slice_differences(
+            evaluation,
+            reference,
+            HEADLINE,
+            slicings=[name for name in evaluation.users.column_names if name != "user_id"],
+            minimum_users=MINIMUM_SLICE_USERS,
+        )
+        if slices:
+            caption = f"Gain over {reference} by slice of users, intervals corrected for all slices"
+            drawn[caption] = charts.slice_lift(slices, reference, HEADLINE)
+    drawn["How recommendations spread over the catalogue"] = charts.exposure(evaluation.exposure)
+    if calibration := evaluation.findings.get("calibration"):
+        drawn["Reliability of P(interacted | served)"] = charts.reliability(
+            calibration["reliability"]["predicted"], calibration["reliability"]["observed"]
+        )
+    return drawn
+
+
+def figure(value: float | None) -> str:
+    """Three significant digits, a dash for what is not defined."""
+    return "–" if value is None or value != value else f"{value:,.3g}"
+
+
+def finding(result: GateResult) -> str:
+    """Passed, failed or not evaluated, in words."""
+    return {True: "passed", False: "failed", None: "not evaluated"}[result.passed]
