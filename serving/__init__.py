@@ -1,0 +1,1 @@
+"""The online half: model registry, BentoML service, event log, metrics."""

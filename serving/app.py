@@ -1,0 +1,167 @@
+"""The HTTP interface: routes, their OpenAPI document, and what errors look like."""
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import TypeAdapter, ValidationError
+from pydantic.json_schema import models_json_schema
+
+from serving import metrics
+from serving.event_log import LogUnavailable
+from serving.registry import RegistryError
+from serving.schemas import (
+    Events,
+    EventsAccepted,
+    Problem,
+    RecommendRequest,
+    RecommendResponse,
+)
+from serving.settings import Settings, load_settings
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    422: {"model": Problem, "description": "The body breaks the schema."},
+    503: {"model": Problem, "description": "Try again after Retry-After seconds."},
+}
+
+
+STARTUP_FAILURE = "sasrec: cannot serve: "
+
+
+class Refusal(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, error: str, field: str | None = None) -> None:
+        super().__init__(error)
+        self.status = status
+        self.problem = Problem(error=error, field=field)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application of one worker; it loads its model when the server starts it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # Here and not above: the supervisor imports this module too, and needs no torch.
+        from serving.worker import Worker
+
+        try:
+            worker = Worker(settings or load_settings())
+        except (RegistryError, ValueError, OSError) as error:
+            # On a line of its own for whoever started this process (`serving.processes`).
+            print(f"{STARTUP_FAILURE}{error}", file=sys.stderr, flush=True)
+            raise
+        app.state.worker = worker
+        try:
+            yield
+        finally:
+            worker.close()
+
+    app = FastAPI(
+        title="sasrec-pipeline",
+        description="Next-item recommendations with logged propensities.",
+        lifespan=lifespan,
+    )
+    app.add_exception_handler(Refusal, _refuse)
+    app.add_api_route(
+        "/v1/recommend",
+        recommend,
+        methods=["POST"],
+        response_model=RecommendResponse,
+        responses=REFUSALS,
+        openapi_extra=_request_body("RecommendRequest"),
+    )
+    app.add_api_route(
+        "/v1/events",
+        record_events,
+        methods=["POST"],
+        status_code=202,
+        response_model=EventsAccepted,
+        responses=REFUSALS,
+        openapi_extra=_request_body("Events"),
+    )
+    document = _openapi(app)
+    app.openapi = lambda: document  # type: ignore[method-assign]
+    app.add_api_route("/metrics", read_metrics, methods=["GET"], include_in_schema=False)
+    return app
+
+
+def body(schema: Any) -> Callable[[Request], Awaitable[Any]]:
+    """A dependency that parses the JSON body straight into `schema`.
+
+    Pydantic's own parser bounds nesting, refuses bad UTF-8, and is faster than going through dicts.
+    """
+    adapter = TypeAdapter(schema)
+
+    async def parse(request: Request) -> Any:
+        try:
+            return adapter.validate_json(await request.body())
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise Refusal(422, first["type"], ".".join(map(str, first["loc"])) or None) from None
+
+    return parse
+
+
+RecommendBody = Annotated[RecommendRequest, Depends(body(RecommendRequest))]
+EventsBody = Annotated[Events, Depends(body(Events))]
+
+
+async def recommend(request: Request, query: RecommendBody) -> Response:
+    """The best next items for a user, a list of recent items, or both."""
+    started = perf_counter()
+    answer = await request.app.state.worker.recommend(query)
+    metrics.LATENCY.labels("recommend").observe(perf_counter() - started)
+    metrics.REQUESTS.labels("recommend", "200").inc()
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+async def record_events(request: Request, events: EventsBody) -> Response:
+    """Take one event or a batch; 202 once they are durable and visible."""
+    try:
+        await request.app.state.worker.record(events.batch())
+    except LogUnavailable:
+        raise Refusal(503, "the event log cannot take events now") from None
+    return Response(
+        EventsAccepted(accepted=len(events.batch())).model_dump_json(),
+        status_code=202,
+        media_type="application/json",
+    )
+
+
+def read_metrics() -> Response:
+    """Prometheus exposition over all workers."""
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _refuse(_: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refusal)
+    headers = {"Retry-After": "1"} if refusal.status in (429, 503) else {}
+    return JSONResponse(refusal.problem.model_dump(), refusal.status, headers)
+
+
+def _request_body(name: str) -> dict[str, Any]:
+    """The OpenAPI request body of a schema that FastAPI does not parse itself."""
+    reference = {"$ref": f"#/components/schemas/{name}"}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
+    }
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, request schemas included."""
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    _, definitions = models_json_schema(
+        [(RecommendRequest, "validation"), (Events, "validation")],
+        ref_template="#/components/schemas/{model}",
+    )
+    document["components"]["schemas"].update(definitions["$defs"])
+    return document

@@ -1,0 +1,65 @@
+"""One loaded model version: scores the whole catalogue for one history."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sasrec.data.packed import PackedSequences
+from sasrec.recommender import Recommender
+from serving.items import load_items
+
+
+class Engine:
+    """A version in memory, ready to answer. Immutable, so requests may share it.
+
+    Args:
+        directory: a registered version.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.version = Path(directory).name
+        self.recommender = Recommender.load(Path(directory))
+        self.vocabulary = self.recommender.vocabulary
+        self.items = load_items(directory, self.vocabulary)
+
+    def encode(self, item_ids: Sequence[str]) -> np.ndarray:
+        """(n,) int64 item indices; items that this version does not know are left out."""
+        indices = self.vocabulary.encode(item_ids)
+        return indices[indices > 0]
+
+    def scores(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> np.ndarray:
+        """(V + 1,) float32 scores of the next item; -inf for padding.
+
+        Args:
+            item_ids: the history, oldest first, unknown items included.
+            timestamps: microseconds since the epoch, one per item.
+        """
+        indices = self.vocabulary.encode(item_ids)
+        known = indices > 0
+        history = PackedSequences(
+            indices[known],
+            np.array([0, known.sum()], dtype=np.int32),
+            np.asarray(timestamps, dtype=np.int64)[known],
+        )
+        with torch.inference_mode():
+            return self.recommender.logits(history)[0].numpy()
+
+    def warm_up(self) -> None:
+        """Answer once for a short and a long history, so that the first request does not pay."""
+        for length in (1, 200):
+            some = [self.vocabulary.item_ids[i % len(self.vocabulary)] for i in range(length)]
+            self.scores(some, list(range(length)))
+
+
+def top_candidates(scores: np.ndarray, eligible: np.ndarray, n: int) -> np.ndarray:
+    """Indices (<= n,) int64 of the best eligible items, best first; ties go to the lower index."""
+    masked = np.where(eligible, scores, -np.inf)
+    n = min(n, int(np.count_nonzero(masked > -np.inf)))
+    if n == 0:
+        return np.empty(0, dtype=np.int64)
+    threshold = np.partition(masked, -n)[-n]
+    better = np.flatnonzero(masked > threshold)
+    tied = np.flatnonzero(masked == threshold)[: n - len(better)]
+    return np.concatenate([better[np.lexsort((better, -masked[better]))], tied])

@@ -1,0 +1,210 @@
+"""The durable log of what users did and what they were shown.
+
+A directory of segments, `<created>-<writer>.log`, where `created` is microseconds since the epoch
+as 16 digits and `writer` is 8 hex digits; names sort by age. Each segment has one writer: a worker
+process that holds an exclusive `flock` on it while it lives. A segment is a run of frames
+
+    length   uint32, little-endian: bytes of the payload, at most MAX_PAYLOAD
+    crc      uint32, little-endian: CRC-32 (zlib) of the payload
+    payload  one JSON object in UTF-8
+
+and the payload is one of two records, told apart by "type"; timestamps are int microseconds UTC:
+
+    {"type": "event", "event_id": str, "request_id": str|null, "user_id": str, "item_id": str,
+     "event_type": str, "timestamp": int, "received_at": int}
+    {"type": "impression", "request_id": str, "user_id": str|null, "timestamp": int,
+     "policy": str, "model_version": str, "degraded": str|null, "seed": int,
+     "history_length": int, "history_hash": str, "candidates": int, "eligible": int,
+     "item_ids": [str], "scores": [float|null], "propensities": [float], "explored": [bool]}
+
+An impression record is one slate; slot i is position i. An event may appear more than once (a
+client's retry, another worker): readers keep the first of each event_id, as `read` here does.
+A torn frame can only be the last of a segment whose writer died; it was never acknowledged, and
+the next writer that starts cuts it off.
+"""
+
+import fcntl
+import os
+import queue
+import secrets
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+_FRAME = struct.Struct("<II")
+MAX_PAYLOAD = 1 << 20
+SEGMENT_BYTES = 64 << 20
+
+
+class LogUnavailable(OSError):
+    """The log cannot take records now: the disk is full or failing. Nothing was acknowledged."""
+
+
+def frame(record: dict[str, Any]) -> bytes:
+    """One record as it lies in a segment."""
+    payload = orjson.dumps(record)
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def scan(segment: bytes) -> Iterator[tuple[int, bytes]]:
+    """(end offset, payload) of every whole frame, up to the first that is torn or damaged."""
+    offset = 0
+    while offset + _FRAME.size <= len(segment):
+        length, crc = _FRAME.unpack_from(segment, offset)
+        end = offset + _FRAME.size + length
+        payload = segment[offset + _FRAME.size : end]
+        if length > MAX_PAYLOAD or end > len(segment) or zlib.crc32(payload) != crc:
+            return
+        yield end, payload
+        offset = end
+
+
+def read(directory: Path) -> Iterator[dict[str, Any]]:
+    """Every record of the log, segment by segment, each event once."""
+    seen: set[str] = set()
+    for path in segments(directory):
+        for _, payload in scan(path.read_bytes()):
+            record = orjson.loads(payload)
+            if record["type"] == "event":
+                if record["event_id"] in seen:
+                    continue
+                seen.add(record["event_id"])
+            yield record
+
+
+def segments(directory: Path) -> list[Path]:
+    """Segment files, oldest first."""
+    return sorted(Path(directory).glob("*.log"))
+
+
+def repair(directory: Path) -> int:
+    """Cut torn tails off segments whose writer is gone; returns the bytes cut."""
+    cut = 0
+    for path in segments(directory):
+        with path.open("r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            content = file.read()
+            good = max((end for end, _ in scan(content)), default=0)
+            if good < len(content):
+                file.truncate(good)
+                os.fsync(file.fileno())
+                cut += len(content) - good
+    return cut
+
+
+@dataclass(frozen=True)
+class _Pending:
+    content: bytes
+    done: Future[None] | None
+
+
+class EventLog:
+    """The writing end: one thread that writes and syncs what has queued up, as one group.
+
+    Args:
+        directory: created when absent; torn tails of dead writers are repaired.
+        sync: makes a file descriptor's data durable.
+    """
+
+    def __init__(self, directory: Path, *, sync: Callable[[int], None] = os.fdatasync) -> None:
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.repaired_bytes = repair(self.directory)
+        self._sync = sync
+        self._queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._descriptor = -1
+        self._size = 0
+        self._open_segment()
+        self._thread = threading.Thread(target=self._run, name="event-log", daemon=True)
+        self._thread.start()
+
+    def append(self, records: list[dict[str, Any]]) -> Future[None]:
+        """Write records; the future completes once they are durable, all or none.
+
+        The future fails with `LogUnavailable` when they are not.
+        """
+        done: Future[None] = Future()
+        self._queue.put(_Pending(b"".join(map(frame, records)), done))
+        return done
+
+    def append_later(self, record: dict[str, Any]) -> None:
+        """Write a record with the next group, without waiting and without a promise."""
+        self._queue.put(_Pending(frame(record), None))
+
+    def close(self) -> None:
+        """Write what is queued, sync and release the segment."""
+        self._queue.put(None)
+        self._thread.join()
+        self._close_segment()
+
+    def _run(self) -> None:
+        while True:
+            group = [self._queue.get()]
+            while not self._queue.empty():
+                group.append(self._queue.get())
+            pending = [entry for entry in group if entry is not None]
+            if pending:
+                self._commit(pending)
+            if None in group:
+                return
+
+    def _commit(self, pending: list[_Pending]) -> None:
+        try:
+            self._write(
+                b"".join(entry.content for entry in pending),
+                durable=any(entry.done is not None for entry in pending),
+            )
+            error = None
+        except OSError as problem:
+            error = LogUnavailable(problem.errno, f"event log: {problem.strerror}")
+        for entry in pending:
+            if entry.done is not None:
+                if error is None:
+                    entry.done.set_result(None)
+                else:
+                    entry.done.set_exception(error)
+
+    def _write(self, content: bytes, *, durable: bool) -> None:
+        """Append to the segment; on failure take back what was not acknowledged."""
+        if self._descriptor < 0 or self._size >= SEGMENT_BYTES:
+            self._close_segment()
+            self._open_segment()
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+            if durable:
+                self._sync(self._descriptor)
+        except OSError:
+            # After a failed sync the kernel may have dropped the pages: never write here again.
+            os.ftruncate(self._descriptor, self._size)
+            self._close_segment()
+            raise
+        self._size += len(content)
+
+    def _open_segment(self) -> None:
+        name = f"{time.time_ns() // 1000:016d}-{secrets.token_hex(4)}.log"
+        self._descriptor = os.open(
+            self.directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640
+        )
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._size = 0
+        folder = os.open(self.directory, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+    def _close_segment(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1

@@ -1,0 +1,86 @@
+"""What a user did, as a request sees it: the stored history and the items in the request."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from feature_repo.history import Event, open_history
+
+
+@dataclass(frozen=True)
+class History:
+    """Events of one user, oldest first; `timestamps` are microseconds since the epoch."""
+
+    item_ids: list[str]
+    timestamps: list[int]
+
+    @classmethod
+    def empty(cls) -> "History":
+        """Nothing known."""
+        return cls([], [])
+
+    def hash(self) -> str:
+        """16 hex digits over the items in order: equal histories get equal answers."""
+        return hashlib.blake2b("\n".join(self.item_ids).encode(), digest_size=8).hexdigest()
+
+
+def merge(stored: History, recent_items: Sequence[str]) -> History:
+    """The stored history followed by what the request adds to it.
+
+    The caller's list usually repeats the end of the stored one; that overlap counts once.
+    """
+    recent = list(recent_items)
+    overlap = max(
+        (
+            n
+            for n in range(1, min(len(recent), len(stored.item_ids)) + 1)
+            if stored.item_ids[-n:] == recent[:n]
+        ),
+        default=0,
+    )
+    added = recent[overlap:]
+    now = time.time_ns() // 1000
+    return History(
+        stored.item_ids + added,
+        stored.timestamps + [now - len(added) + i for i in range(1, len(added) + 1)],
+    )
+
+
+class Histories:
+    """Stored histories of a site's users.
+
+    Args:
+        location: a SQLite file, made when absent, or a "redis://" address.
+        length: newest events that a request reads.
+    """
+
+    def __init__(self, location: str | Path, *, length: int) -> None:
+        self._store = open_history(location)
+        self._length = length
+
+    def latest(self, user_id: str) -> History:
+        """The newest events of a user; empty for a new one."""
+        events = self._store.latest(user_id, self._length)
+        return History([e.item_id for e in events], [e.timestamp for e in events])
+
+    def append(self, records: Sequence[dict[str, Any]]) -> None:
+        """Make logged events visible to every worker; an event seen before changes nothing."""
+        self._store.append_many(
+            (
+                record["user_id"],
+                Event(
+                    record["event_id"],
+                    record["item_id"],
+                    record["event_type"],
+                    record["timestamp"],
+                ),
+            )
+            for record in records
+        )
+
+    def close(self) -> None:
+        """Release the store."""
+        self._store.close()

@@ -1,0 +1,99 @@
+"""`python -m serving.registry`: look at versions and decide which one serves."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from serving.registry import ModelStore, RegistryError, StaleAliases
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+
+Home = Annotated[Path, typer.Option(help="The site.", envvar="SASREC_HOME")]
+Version = Annotated[str, typer.Argument(help="A version, a prefix of one, or a role.")]
+Why = Annotated[str, typer.Option(help="Kept in the audit trail.")]
+HOME = Path("var/simulated")
+
+
+@app.command("list")
+def list_versions(home: Home = HOME) -> None:
+    """All versions, newest first, with their roles."""
+    with _store(home) as store:
+        aliases = store.aliases()
+        table = Table("version", "created", "role", "metrics")
+        for manifest in store.versions():
+            roles = [role for role, v in aliases if v == manifest.version]
+            metrics = manifest.metadata.get("metrics", {})
+            table.add_row(
+                manifest.version,
+                f"{manifest.created_at:%Y-%m-%d %H:%M:%S}",
+                ", ".join(roles),
+                "  ".join(f"{k}={v:.4g}" for k, v in metrics.items() if isinstance(v, float)),
+            )
+        Console().print(table)
+
+
+@app.command()
+def show(version: Version, home: Home = HOME) -> None:
+    """The manifest of a version."""
+    with _store(home) as store:
+        Console().print_json(store.show(store.resolve(version)).model_dump_json())
+
+
+@app.command()
+def promote(
+    version: Version, home: Home = HOME, challenger: bool = False, why: Why = "by hand"
+) -> None:
+    """Make a version the champion, or the challenger."""
+    with _store(home) as store:
+        aliases = store.promote(
+            store.resolve(version), role="challenger" if challenger else "champion", why=why
+        )
+        print(aliases.model_dump_json())
+
+
+@app.command()
+def rollback(home: Home = HOME, why: Why = "by hand") -> None:
+    """Make the previous champion the champion again."""
+    with _store(home) as store:
+        print(store.rollback(why=why).model_dump_json())
+
+
+@app.command()
+def verify(version: Version, home: Home = HOME) -> None:
+    """Compare every file of a version with its digest."""
+    with _store(home) as store:
+        version = store.resolve(version)
+        store.verify(version)
+        print(f"{version}: {len(store.show(version).files)} files match the manifest")
+
+
+@app.command()
+def gc(
+    home: Home = HOME,
+    keep: Annotated[int, typer.Option(min=0, help="Newest versions without a role to keep.")] = 5,
+) -> None:
+    """Delete old versions that hold no role."""
+    with _store(home) as store:
+        for version in store.gc(keep=keep, why="by hand"):
+            print(f"{version}: deleted")
+
+
+@contextmanager
+def _store(home: Path) -> Iterator[ModelStore]:
+    try:
+        if not (home / "models").is_dir():
+            raise RegistryError(f"{home}: no models here; run the pipeline, or give --home")
+        yield ModelStore(home / "models")
+    except (RegistryError, StaleAliases) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app()

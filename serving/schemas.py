@@ -1,0 +1,91 @@
+"""What requests and responses look like. Unknown fields are refused."""
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
+
+MAX_K = 100
+
+UserId = Annotated[str, Field(min_length=1, max_length=256)]
+ItemId = Annotated[str, Field(min_length=1, max_length=256)]
+Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RecommendRequest(_Message):
+    """Who asks, and for what. A user id, recent items, or both; with neither, what is popular."""
+
+    user_id: UserId | None = Field(None, description="Known or new; absent for an anonymous list.")
+    k: Annotated[int, Field(strict=True, ge=1, le=MAX_K)] = 10
+    recent_items: Annotated[list[ItemId], Field(max_length=1000)] = Field(
+        [], description="What the caller saw the user do last, oldest first."
+    )
+    exclude: Annotated[list[ItemId], Field(max_length=10_000)] = Field(
+        [], description="Items not to show."
+    )
+    category: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        None, description="Only items of this category."
+    )
+    allow_repeats: bool = Field(False, description="Also show items of the user's history.")
+    request_id: Token | None = Field(None, description="Generated when absent.")
+
+
+class RecommendedItem(_Message):
+    """One slot of the answer."""
+
+    item_id: str
+    score: float | None = Field(description="The model's; absent for an item it did not score.")
+    p_interact: float | None = Field(description="Calibrated P(interacted | served).")
+    position: int = Field(description="0 is the top.")
+    propensity: float = Field(description="P(this item in this slot | the slots above).")
+
+
+class RecommendResponse(_Message):
+    """The slate, and what is needed to judge it later."""
+
+    request_id: str
+    model_version: str
+    policy: str
+    degraded: str | None = Field(None, description="Why this is not the model's answer, if not.")
+    items: list[RecommendedItem]
+
+
+class Event(_Message):
+    """Something a user did with an item."""
+
+    event_id: Token = Field(description="Unique; sending an event again changes nothing.")
+    user_id: UserId
+    item_id: ItemId
+    event_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "interaction"
+    request_id: Token | None = Field(None, description="The recommendation that led to it.")
+    timestamp: AwareDatetime | None = Field(None, description="When; the arrival when absent.")
+
+
+class EventBatch(_Message):
+    """Events that become durable together."""
+
+    events: Annotated[list[Event], Field(min_length=1, max_length=1000)]
+
+
+class Events(RootModel[Event | EventBatch]):
+    """One event, or a batch of them."""
+
+    def batch(self) -> list[Event]:
+        """The events, however they were sent."""
+        return self.root.events if isinstance(self.root, EventBatch) else [self.root]
+
+
+class EventsAccepted(_Message):
+    """Every event of the request is durable."""
+
+    accepted: int
+
+
+class Problem(_Message):
+    """Why a request was refused. Never repeats what was sent."""
+
+    error: str
+    field: str | None = None

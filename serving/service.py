@@ -1,0 +1,25 @@
+"""The BentoML service: one service around the application of `serving.app`.
+
+BentoML 1.4.39 brings process supervision, readiness and Bentos. What it does per request is kept
+out of the way: its metrics label raw paths and its access log names them (both off), it has no
+body limit and no authentication (ours), and its timeout holds a timer per request (kept short).
+"""
+
+import bentoml
+
+from serving.app import create_app
+from serving.settings import load_settings
+
+app = create_app()
+
+
+@bentoml.service(
+    name="sasrec",
+    workers=load_settings().workers,
+    traffic={"timeout": 10},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(app, path="/")
+class Recommender:
+    """Next-item recommendations with logged propensities."""

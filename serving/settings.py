@@ -1,0 +1,84 @@
+"""Everything that can be set about serving, read once from `SASREC_*` environment variables."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseSettings):
+    """Settings of one serving process; each field `x` is the variable `SASREC_X`."""
+
+    model_config = SettingsConfigDict(env_prefix="SASREC_", frozen=True, extra="ignore")
+
+    home: Path = Field(
+        default=Path("var/simulated"), description="The site: models, features, event log."
+    )
+    model_version: str | None = Field(
+        default=None, description="Serve this version whatever the aliases say: one on trial."
+    )
+    history: str | None = Field(
+        default=None, description="redis:// address of the online history; else a file of the site."
+    )
+    event_log: Path | None = Field(
+        default=None, description="Where events are logged; else a folder of the site."
+    )
+    history_length: int = Field(
+        default=200, ge=1, le=1000, description="Newest events that a request reads."
+    )
+    workers: int = Field(default=1, ge=1, le=64, description="Server processes.")
+
+    temperature: float = Field(
+        default=0.0, ge=0, description="Of the Plackett-Luce ranking, in score units; 0 is greedy."
+    )
+    epsilon: Share = Field(default=0.02, description="Share of slots drawn uniformly.")
+    gold_share: Share = Field(
+        default=0.01, description="Share of users always served uniformly: the gold set."
+    )
+    challenger_share: Share = Field(
+        default=0.1, description="Share of users served by the challenger."
+    )
+    candidates: int = Field(
+        default=200, ge=100, le=10_000, description="Best items that slots draw from."
+    )
+
+    deadline_seconds: float = Field(
+        default=0.2, gt=0, description="Past it, a request gets recent popularity, degraded."
+    )
+
+    @property
+    def models(self) -> Path:
+        """The model store of the site."""
+        return self.home / "models"
+
+    @property
+    def feature_store(self) -> Path:
+        """The published feature store of the site."""
+        return self.home / "feature_store"
+
+    @property
+    def history_location(self) -> str | Path:
+        """Where the online history is."""
+        return self.history or self.feature_store / "history.db"
+
+    @property
+    def event_log_location(self) -> Path:
+        """Where the event log is."""
+        return self.event_log or self.home / "event_log"
+
+
+def load_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        ValueError: a variable is out of range; the one-line message names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = "SASREC_" + "_".join(map(str, first["loc"])).upper()
+        raise ValueError(f"{variable}: {first['msg']}") from None
