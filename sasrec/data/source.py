@@ -5,6 +5,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+Clock = Literal["real", "row-order"]
+
 
 @dataclass(frozen=True)
 class Source:
@@ -23,5 +25,5 @@ class Source:
     interactions: pa.Table
     items: pa.Table
     impressions: pa.Table
-    clock: Literal["real", "row-order"] = "real"
+    clock: Clock = "real"
     notes: list[str] = field(default_factory=list)

@@ -5,13 +5,16 @@ come in production as well.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from sasrec.schema import TIMESTAMP, DataError
 
@@ -50,6 +53,43 @@ class Split:
     t2: datetime | None
     sha256: str
     counts: dict[str, int]
+
+    def describe(self) -> dict[str, Any]:
+        """What is published beside every metric measured on this split, as JSON can hold it."""
+        return {
+            "kind": self.kind,
+            "sha256": self.sha256,
+            "t1": self.t1 and self.t1.isoformat(),
+            "t2": self.t2 and self.t2.isoformat(),
+            "counts": self.counts,
+        }
+
+    def save(self, directory: Path) -> None:
+        """Write `cutoffs.parquet`, `targets.parquet`, `known_items.json` and `split.json`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        pq.write_table(self.cutoffs, directory / "cutoffs.parquet")
+        pq.write_table(self.targets, directory / "targets.parquet")
+        (directory / "known_items.json").write_text(json.dumps(self.known_items))
+        (directory / "split.json").write_text(json.dumps(self.describe(), indent=2))
+
+    @classmethod
+    def load(cls, directory: Path) -> "Split":
+        """Read what `save` wrote."""
+        description = json.loads((directory / "split.json").read_text())
+        t1, t2 = (
+            None if description[name] is None else datetime.fromisoformat(description[name])
+            for name in ("t1", "t2")
+        )
+        return cls(
+            kind=description["kind"],
+            cutoffs=pq.read_table(directory / "cutoffs.parquet"),
+            targets=pq.read_table(directory / "targets.parquet"),
+            known_items=json.loads((directory / "known_items.json").read_text()),
+            t1=t1,
+            t2=t2,
+            sha256=description["sha256"],
+            counts=description["counts"],
+        )
 
 
 def global_time(

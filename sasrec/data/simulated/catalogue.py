@@ -5,21 +5,56 @@ from dataclasses import dataclass
 import numpy as np
 
 # Each category sells the same ten kinds of thing in several lines; a line is collected in order.
-KINDS = {
-    "Coffee": "Pour-Over Kettle|Hand Grinder|Dripper|Filter Set|Scale|Carafe|Tasting Cups|Canister|Milk Frother|Espresso Maker",
-    "Baking": "Mixing Bowl|Whisk|Bread Tin|Proofing Basket|Dough Scraper|Rolling Pin|Pastry Brush|Cooling Rack|Cake Stand|Pie Dish",
-    "Garden": "Seed Box|Trowel|Watering Can|Planter|Pruning Shears|Trellis|Garden Gloves|Compost Pail|Bird Feeder|Lantern",
-    "Desk": "Notebook|Fountain Pen|Pen Tray|Desk Lamp|Blotter|Letter Rack|Bookends|Monitor Riser|Desk Clock|Paper Tray",
-    "Cycling": "Bell|Bottle Cage|Saddle Bag|Front Light|Rear Light|Handlebar Tape|Pannier|Track Pump|Helmet|Mudguards",
-    "Camping": "Tent|Sleeping Mat|Sleeping Bag|Camp Stove|Mess Kit|Headlamp|Water Filter|Camp Chair|Hammock|Cool Box",
-    "Music": "Tuner|Metronome|Guitar Strap|Capo|String Set|Music Stand|Pick Case|Slide|Practice Amp|Pedal Board",
-    "Painting": "Sketch Pad|Pencil Set|Brush Roll|Watercolours|Palette|Easel|Canvas Pack|Gouache Set|Varnish|Frame",
-    "Sewing": "Needle Case|Thread Set|Shears|Pin Cushion|Tape Measure|Pattern Book|Dress Form|Button Tin|Thimble|Project Bag",
-    "Bath": "Soap Dish|Hand Towel|Bath Mat|Bath Brush|Robe|Candle|Shelf|Mirror|Bath Salts|Laundry Basket",
-    "Games": "Card Deck|Dice Set|Chess Set|Go Board|Backgammon Case|Domino Box|Score Pad|Puzzle|Card Tray|Game Table",
-    "Running": "Cap|Socks|Shorts|Belt|Wind Jacket|Water Bottle|Gloves|Trail Shoes|Foam Roller|Race Bag",
+_KINDS = {
+    "Coffee": (
+        "Pour-Over Kettle|Hand Grinder|Dripper|Filter Set|Scale|"
+        "Carafe|Tasting Cups|Canister|Milk Frother|Espresso Maker"
+    ),
+    "Baking": (
+        "Mixing Bowl|Whisk|Bread Tin|Proofing Basket|Dough Scraper|"
+        "Rolling Pin|Pastry Brush|Cooling Rack|Cake Stand|Pie Dish"
+    ),
+    "Garden": (
+        "Seed Box|Trowel|Watering Can|Planter|Pruning Shears|"
+        "Trellis|Garden Gloves|Compost Pail|Bird Feeder|Lantern"
+    ),
+    "Desk": (
+        "Notebook|Fountain Pen|Pen Tray|Desk Lamp|Blotter|"
+        "Letter Rack|Bookends|Monitor Riser|Desk Clock|Paper Tray"
+    ),
+    "Cycling": (
+        "Bell|Bottle Cage|Saddle Bag|Front Light|Rear Light|"
+        "Handlebar Tape|Pannier|Track Pump|Helmet|Mudguards"
+    ),
+    "Camping": (
+        "Tent|Sleeping Mat|Sleeping Bag|Camp Stove|Mess Kit|"
+        "Headlamp|Water Filter|Camp Chair|Hammock|Cool Box"
+    ),
+    "Music": (
+        "Tuner|Metronome|Guitar Strap|Capo|String Set|"
+        "Music Stand|Pick Case|Slide|Practice Amp|Pedal Board"
+    ),
+    "Painting": (
+        "Sketch Pad|Pencil Set|Brush Roll|Watercolours|Palette|"
+        "Easel|Canvas Pack|Gouache Set|Varnish|Frame"
+    ),
+    "Sewing": (
+        "Needle Case|Thread Set|Shears|Pin Cushion|Tape Measure|"
+        "Pattern Book|Dress Form|Button Tin|Thimble|Project Bag"
+    ),
+    "Bath": (
+        "Soap Dish|Hand Towel|Bath Mat|Bath Brush|Robe|"
+        "Candle|Shelf|Mirror|Bath Salts|Laundry Basket"
+    ),
+    "Games": (
+        "Card Deck|Dice Set|Chess Set|Go Board|Backgammon Case|"
+        "Domino Box|Score Pad|Puzzle|Card Tray|Game Table"
+    ),
+    "Running": (
+        "Cap|Socks|Shorts|Belt|Wind Jacket|Water Bottle|Gloves|Trail Shoes|Foam Roller|Race Bag"
+    ),
 }
-LINES = ["Alder", "Birch", "Cedar", "Fjord", "Harbour"]
+_LINES = ["Alder", "Birch", "Cedar", "Fjord", "Harbour"]
 
 _NEXT_IN_LINE = {1: 3.2, 2: 1.8}  # log-odds for the next, and the one after next, of the same line
 _COMPLEMENT = 2.2  # log-odds for the same step of the companion line, in another category
@@ -50,15 +85,15 @@ class Catalogue:
     @classmethod
     def generate(cls, rng: np.random.Generator, *, days: int) -> "Catalogue":
         """Twelve categories x five lines x ten kinds; one item in five is launched on the way."""
-        kinds = [text.split("|") for text in KINDS.values()]
+        kinds = [text.split("|") for text in _KINDS.values()]
         steps = len(kinds[0])
-        lines = [(c, line) for c in range(len(KINDS)) for line in range(len(LINES))]
+        lines = [(c, line) for c in range(len(_KINDS)) for line in range(len(_LINES))]
         items = [(c, line, step) for c, line in lines for step in range(steps)]
-        names = list(KINDS)
+        names = list(_KINDS)
         late = rng.random(len(items)) < 0.2
         launch_day = np.where(late, rng.integers(1, int(0.9 * days), len(items)), 0)
         return cls(
-            title=[f"{LINES[line]} {kinds[c][step]}" for c, line, step in items],
+            title=[f"{_LINES[line]} {kinds[c][step]}" for c, line, step in items],
             category=[names[c] for c, _, _ in items],
             category_index=np.array([c for c, _, _ in items]),
             appeal=rng.normal(0, 0.8, len(items)),

@@ -1,4 +1,4 @@
-"""Read one file as it is: delimiter, header and encoding found out, every text field kept as text."""
+"""Read one file as it is: delimiter, header and encoding found out, text fields kept as text."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,10 @@ from sasrec.schema import DataError
 SUFFIXES = (".parquet", ".csv", ".tsv", ".inter", ".item", ".txt", ".data", ".dat")
 
 # Files without a header whose columns their publisher fixed.
-_ML_100K_GENRES = ["unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"]
+_ML_100K_GENRES = (
+    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|"
+    "Film-Noir|Horror|Musical|Mystery|Romance|Sci-Fi|Thriller|War|Western"
+).split("|")
 _PUBLISHED_COLUMNS = {
     "movies.dat": ["item_id", "title", "genres"],
     "u.item": ["item_id", "title", "release_date", "video_date", "url", *_ML_100K_GENRES],

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sasrec.data.source import Source
+from sasrec.data.source import Clock, Source
 from sasrec.data.sources.columns import (
     as_ids,
     as_numbers,
@@ -68,7 +68,7 @@ def _find(folder: Path, candidates: list[str]) -> Path | None:
 
 
 def _only_text_file(folder: Path) -> Path:
-    """Amazon's `ratings_<category>.csv` and SASRec's `<dataset>.txt` are named after their content."""
+    """Amazon's `ratings_<category>.csv`, SASRec's `<dataset>.txt`: named after what they hold."""
     candidates = sorted([*folder.glob("ratings_*.csv"), *folder.glob("*.txt")])
     if len(candidates) != 1:
         raise DataError(
@@ -78,7 +78,7 @@ def _only_text_file(folder: Path) -> Path:
     return candidates[0]
 
 
-def _interactions(path: Path, columns: Mapping[str, str]) -> tuple[pa.Table, str, list[str]]:
+def _interactions(path: Path, columns: Mapping[str, str]) -> tuple[pa.Table, Clock, list[str]]:
     table, source = read_file(path), str(path)
     user = find_column(table, "user_id", columns, source=source, required=True)
     item = find_column(table, "item_id", columns, source=source, required=True)
