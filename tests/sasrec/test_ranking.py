@@ -4,37 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import PADDING
 from sasrec.ranking import next_item, target_ranks, top_k
 from sasrec.schema import DataError
+from tests.sasrec.small_sequences import Lookup, evaluation_set, packed
 
 ITEMS = 40
-
-
-def packed(histories):
-    items = np.array([i for history in histories for i in history], dtype=np.int64)
-    cu_seqlens = np.cumsum([0, *(len(history) for history in histories)]).astype(np.int32)
-    return PackedSequences(items, cu_seqlens, np.arange(len(items)))
-
-
-def evaluation_set(histories, targets):
-    users = [f"u{row}" for row in range(len(histories))]
-    return EvaluationSet("test", users, packed(histories), packed(targets))
-
-
-class Lookup:
-    """Scores (V + 1,) chosen by the first item of the history."""
-
-    name = "lookup"
-
-    def __init__(self, table):
-        self.table = torch.as_tensor(table, dtype=torch.float32)
-
-    def logits(self, histories):
-        scores = self.table[histories.items[histories.cu_seqlens[:-1]]]
-        scores[:, PADDING] = -torch.inf
-        return scores
 
 
 @pytest.fixture
@@ -72,7 +47,7 @@ def test_top_k_is_sorted_by_score_and_leaves_out_what_was_seen(random_evaluation
         assert sorted(kept) == sorted(set(range(1, ITEMS + 1)) - set(history))
         assert np.isneginf(row_scores[len(kept) :]).all()
         np.testing.assert_array_equal(
-            row_scores[: len(kept)], scorer.table[history[0]].numpy()[kept]
+            row_scores[: len(kept)], scorer.table[history[-1]].numpy()[kept]
         )
 
 
