@@ -140,6 +140,9 @@ class ItemKNN:
         return _as_scores((votes @ self._similarity).toarray() + 1e-6 * self._popularity)
 
 
+ALL = (Popularity, RecentPopularity, BigramMarkov, ItemKNN)
+
+
 def _adjacent_pairs(histories: PackedSequences) -> tuple[np.ndarray, np.ndarray]:
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     same_user = owner[1:] == owner[:-1]

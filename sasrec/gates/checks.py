@@ -40,6 +40,11 @@ class GateResult:
     reason: str
     effect: Effect
 
+    @property
+    def outcome(self) -> str:
+        """`passed` in words."""
+        return {True: "passed", False: "failed", None: "not evaluated"}[self.passed]
+
 
 class Gate(BaseModel):
     """What every entry has.

@@ -63,9 +63,38 @@ class Verdict:
     protocol: str
     results: list[GateResult]
 
+    def markdown(self) -> str:
+        """The verdict as a heading, its protocol and a table of gates."""
+        rows = [
+            f"| {r.gate} | {r.outcome} | {r.threshold} | {r.reason} |".replace("\n", " ")
+            for r in self.results
+        ]
+        return "\n".join(
+            [
+                f"## {self.decision.capitalize()}",
+                f"{self.summary}.",
+                "",
+                f"{self.protocol}.",
+                "",
+                "| gate | outcome | threshold | reason |",
+                "|---|---|---|---|",
+                *rows,
+            ]
+        )
+
     def save(self, path: Path) -> None:
         """Write JSON."""
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False))
+
+    def to_markdown(self) -> str:
+        """The verdict and a row per gate."""
+        marks = {True: "passed", False: "**failed**", None: "not evaluated"}
+        rows = [
+            f"| {result.gate} | {marks[result.passed]} | {result.threshold} | {result.reason} |"
+            for result in self.results
+        ]
+        head = ["| gate | outcome | threshold | reason |", "|---|---|---|---|"]
+        return "\n".join([f"# {self.decision}", "", self.protocol, "", *head, *rows, ""])
 
     @classmethod
     def load(cls, path: Path) -> "Verdict":

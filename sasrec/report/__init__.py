@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sasrec.comparison import slice_differences
 from sasrec.evaluation import CHAMPION, MODEL, Evaluation
-from sasrec.gates import GateResult, Verdict
+from sasrec.gates import Verdict
 from sasrec.report import charts
 
 HEADLINE = "ndcg@10"
@@ -53,7 +53,7 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "finding": finding}
+    environment.filters["figure"] = figure
     return environment.get_template("report.html.j2").render(
         title=title,
         verdict=verdict,
@@ -99,8 +99,3 @@ def _charts(evaluation: Evaluation, training: Sequence[Mapping[str, Any]]) -> di
 def figure(value: float | None) -> str:
     """Three significant digits, a dash for what is not defined."""
     return "–" if value is None or value != value else f"{value:,.3g}"
-
-
-def finding(result: GateResult) -> str:
-    """Passed, failed or not evaluated, in words."""
-    return {True: "passed", False: "failed", None: "not evaluated"}[result.passed]
