@@ -59,6 +59,10 @@ class HistoryStore(Protocol):
         """Say that the user is mirrored as of `revision`; later appends keep it changed."""
         ...
 
+    def mark_all(self) -> None:
+        """Say that no user is mirrored: Feast's online store was replaced."""
+        ...
+
     def clear(self) -> None:
         """Remove everything, ahead of a rebuild."""
         ...

@@ -82,6 +82,11 @@ class RedisHistory:
     def settle(self, user_id: str, revision: int) -> None:  # noqa: D102
         self._settle(_keys(user_id)[2:], [user_id, revision])
 
+    def mark_all(self) -> None:  # noqa: D102
+        for key in self._redis.scan_iter("{history:*}:order:*"):
+            user_id = key.decode().split(":order:", 1)[1]
+            self._redis.hincrby(_keys(user_id)[2], user_id, 1)
+
     def clear(self) -> None:  # noqa: D102
         for key in self._redis.scan_iter("{history:*"):
             self._redis.delete(key)

@@ -108,6 +108,12 @@ class SQLiteHistory:
                 "DELETE FROM changed WHERE user_id = ? AND revision = ?", (user_id, revision)
             )
 
+    def mark_all(self) -> None:  # noqa: D102
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO changed SELECT DISTINCT user_id, 1 FROM events"
+            )
+
     def clear(self) -> None:  # noqa: D102
         with self._writing() as connection:
             connection.executescript("BEGIN; DELETE FROM events; DELETE FROM changed; COMMIT;")

@@ -1,0 +1,142 @@
+"""What serving reads: Feast's snapshot of a user, and what the user did since, as one history."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from feature_repo.definitions import SERVICE
+from feature_repo.history import HistoryStore
+from feature_repo.history.protocol import LIMIT, Event
+from feature_repo.store import current_generation, open_store
+
+
+class Unavailable(RuntimeError):
+    """The history cannot be read in time; answer without it."""
+
+
+@dataclass(frozen=True)
+class UserHistory:
+    """A user's events, oldest first; `timestamps` are microseconds, strictly increasing."""
+
+    item_ids: list[str]
+    event_types: list[str]
+    timestamps: list[int]
+
+
+class OnlineHistory:
+    """Reads users' histories: the published snapshot merged with the online history.
+
+    A new publish is noticed at the next read. One instance may be used by many threads.
+
+    Args:
+        repo_dir: the feature store's folder; before the first publish, every snapshot is empty.
+        history: what happened since, shared with whoever appends.
+        timeout: seconds that `latest` waits.
+        failures: consecutive failures after which `latest` stops trying ...
+        pause: ... for this many seconds. A paused Redis then costs one timeout, not one a request.
+    """
+
+    def __init__(
+        self,
+        repo_dir: Path,
+        history: HistoryStore,
+        *,
+        timeout: float = 0.05,
+        failures: int = 3,
+        pause: float = 1.0,
+    ) -> None:
+        self._repo_dir = Path(repo_dir)
+        self._history = history
+        self._timeout = timeout
+        self._allowed_failures = failures
+        self._pause = pause
+        self._failed = 0
+        self._retry_at = 0.0
+        self._readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="online-history")
+        self._snapshot = _Snapshot(None)
+
+    async def latest(self, user_id: str, n: int) -> UserHistory:
+        """The newest `n` events.
+
+        Raises:
+            Unavailable: the stores did not answer within `timeout`, or failed of late.
+        """
+        if time.monotonic() < self._retry_at:
+            raise Unavailable("the online history failed of late and is given a rest")
+        loop = asyncio.get_running_loop()
+        try:
+            reading = loop.run_in_executor(self._readers, self.read, user_id, n)
+            found = await asyncio.wait_for(reading, self._timeout)
+        except Exception as error:
+            self._failed += 1
+            if self._failed >= self._allowed_failures:
+                self._retry_at = time.monotonic() + self._pause
+            reason = str(error) or f"no answer within {self._timeout} s"
+            raise Unavailable(f"the online history failed: {reason}") from error
+        self._failed = 0
+        return found
+
+    def read(self, user_id: str, n: int) -> UserHistory:
+        """As `latest`, in the calling thread and for as long as it takes."""
+        snapshot, _ = self.snapshot(user_id)
+        return merge(snapshot, self._history.latest(user_id, LIMIT), n)
+
+    def snapshot(self, user_id: str) -> tuple[UserHistory, int]:
+        """What Feast's online store holds of the user, and its timestamp in seconds; 0 if none."""
+        link = self._repo_dir / "current"
+        generation = current_generation(self._repo_dir) if link.exists() else None
+        if generation != self._snapshot.generation:
+            self._snapshot = _Snapshot(generation)
+        return self._snapshot.read(user_id)
+
+    def close(self) -> None:
+        """Wait for reads under way, and close the history store."""
+        self._readers.shutdown()
+        self._history.close()
+
+
+class _Snapshot:
+    """The online store of one published generation."""
+
+    def __init__(self, generation: Path | None) -> None:
+        self.generation = generation
+        if generation is not None:
+            self._store = open_store(generation)
+            self._service = self._store.get_feature_service(SERVICE)
+
+    def read(self, user_id: str) -> tuple[UserHistory, int]:
+        if self.generation is None:
+            return UserHistory([], [], []), 0
+        found = self._store.get_online_features(
+            features=self._service, entity_rows=[{"user_id": user_id}]
+        ).to_dict(include_event_timestamps=True)
+        history = UserHistory(*(found[name][0] or [] for name in _FIELDS))
+        return history, found["item_ids__ts"][0]
+
+
+_FIELDS = ("item_ids", "event_types", "timestamps")
+
+
+def merge(snapshot: UserHistory, tail: list[Event], n: int) -> UserHistory:
+    """The newest `n` of the events in either; one that is in both counts once.
+
+    The snapshot was built from the log of the same events, its ties separated by 1 us; the tail's
+    are separated alike, so that an event has the same time in both.
+    """
+    events = set(
+        zip(
+            snapshot.timestamps[-n:], snapshot.event_types[-n:], snapshot.item_ids[-n:], strict=True
+        )
+    )
+    previous = -1
+    for event in tail:
+        previous = max(event.timestamp, previous + 1)
+        events.add((previous, event.event_type, event.item_id))
+    newest = sorted(events)[-n:]
+    return UserHistory(
+        [item for _, _, item in newest],
+        [kind for _, kind, _ in newest],
+        [moment for moment, _, _ in newest],
+    )
