@@ -1,0 +1,372 @@
+"""Trains SASRec: packed batches, early stopping, and a state that survives a kill at any instant.
+
+Every random choice of a step follows from (seed, epoch, step) alone, so a resumed run repeats
+what the uninterrupted one would have done, bit for bit on one machine.
+"""
+
+import hashlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sasrec import checkpoint
+from sasrec.batches import Batch, Batches
+from sasrec.checkpoint import Checkpoint
+from sasrec.config import ModelConfig, TrainConfig
+from sasrec.data.packed import EvaluationSet, PackedSequences
+from sasrec.data.vocabulary import Vocabulary
+from sasrec.distributed import Processes, processes
+from sasrec.metrics import accuracy
+from sasrec.model import SASRec
+from sasrec.objective import Objective
+from sasrec.progress import TrainingLog
+from sasrec.ranking import next_item, target_ranks
+from sasrec.recommender import Recommender
+from sasrec.schema import DataError
+from sasrec.warm_start import copy_weights
+
+CHECKPOINT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The trained model and how it came to be.
+
+    Attributes:
+        recommender: the weights of the best epoch.
+        history: one record per epoch, as in `train.jsonl`.
+        best_epoch: 1-based; 0 for an untrained model.
+        best_ndcg: validation NDCG@10 of that epoch, or of the untrained model.
+    """
+
+    recommender: Recommender
+    history: list[dict[str, Any]]
+    best_epoch: int
+    best_ndcg: float
+
+
+def train(
+    train: PackedSequences,
+    validation: EvaluationSet,
+    vocabulary: Vocabulary,
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    run_dir: Path,
+    *,
+    weights: np.ndarray | None = None,
+    warm_start: Recommender | None = None,
+) -> TrainResult:
+    """Train until validation NDCG@10 stops rising, and return the best epoch's model.
+
+    Validation ranks each user's first target among the full catalogue without seen items. A run
+    that was killed continues from `run_dir`; a finished one returns its result again. Under
+    `torchrun` each process trains on its share of every step.
+
+    Args:
+        train: training histories, oldest event first.
+        validation: users with a non-empty history and at least one target.
+        vocabulary: encodes `train` and `validation`.
+        run_dir: holds `checkpoint.safetensors` and `train.jsonl`.
+        weights: (T,) of each event of `train` as a target, such as
+            `sasrec.losses.propensity_weights`; all one if absent.
+        warm_start: begin from this model's weights; items it knows keep what it learned.
+
+    Raises:
+        DataError: no user to learn from or to validate on, items outside the vocabulary, a
+            checkpoint of another run, or a loss that is not finite (naming the step).
+        SystemExit: SIGTERM came; the state was saved first.
+    """
+    _check_data(train, validation, vocabulary, weights)
+    run_dir = Path(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with processes() as group, torch.random.fork_rng():
+        torch.manual_seed(train_config.seed)
+        model = SASRec(model_config, len(vocabulary))
+        if warm_start is not None:
+            copy_weights(warm_start, model, vocabulary)
+        batches = Batches(
+            train,
+            max_length=model_config.max_length,
+            batch_tokens=train_config.batch_tokens,
+            seed=train_config.seed,
+            weights=weights,
+            rank=group.rank,
+            world_size=group.size,
+        )
+        counts = torch.from_numpy(np.bincount(train.items, minlength=len(vocabulary) + 1))
+        trainer = _Trainer(
+            group,
+            model.to(group.device),
+            batches,
+            Objective(train_config, counts),
+            next_item(validation),
+            vocabulary,
+            train_config,
+            run_dir,
+            identity={
+                "model": model_config.model_dump(),
+                "train": train_config.model_dump(exclude={"epochs", "patience"}),
+                "data": _digest(train, vocabulary),
+            },
+        )
+        trainer.resume()
+        return trainer.run()
+
+
+@dataclass
+class _Progress:
+    """Where a run stands; plain JSON values."""
+
+    epoch: int = 0  # finished epochs
+    step: int = 0  # finished steps of the current epoch
+    total_steps: int = 0
+    loss_sum: float = 0.0  # over the events of the current epoch
+    tokens: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_ndcg: float = -1.0  # below any
+
+
+class _Trainer:
+    def __init__(
+        self,
+        group: Processes,
+        model: SASRec,
+        batches: Batches,
+        objective: Objective,
+        validation: EvaluationSet,
+        vocabulary: Vocabulary,
+        config: TrainConfig,
+        run_dir: Path,
+        identity: dict[str, Any],
+    ) -> None:
+        self.group, self.model, self.batches, self.objective = group, model, batches, objective
+        self.validation, self.vocabulary = validation, vocabulary
+        self.config, self.run_dir, self.identity = config, run_dir, identity
+        self.parameters = list(model.parameters())
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.progress = _Progress()
+        self.best_weights = self._copy_weights()
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Take up the checkpoint in the run directory, if there is one."""
+        saved = checkpoint.load(self.run_dir, self.identity)
+        if saved is not None:
+            self.progress = _Progress(**saved.progress)
+            self.best_weights = saved.best_weights
+            self.model.load_state_dict(saved.weights)
+            checkpoint.restore_optimiser(self.model, self.optimiser, saved.optimiser)
+
+    def run(self) -> TrainResult:
+        """Epochs until the last, or until patience ends."""
+        progress = self.progress
+        if not self.config.epochs:
+            progress.best_ndcg = self._validate()["ndcg@10"]
+        log = TrainingLog(
+            self.run_dir,
+            progress.history,
+            epochs=self.config.epochs,
+            steps=len(self.batches.epoch(0)),
+            enabled=self.group.is_first,
+        )
+        with log, _sigterm() as terminated:
+            while progress.epoch < self.config.epochs and not self._out_of_patience():
+                self._train_epoch(log, terminated)
+                self._close_epoch(log)
+                self._save_if_due()
+        self._save()
+        self.model.load_state_dict(self.best_weights)
+        return TrainResult(
+            Recommender(self.model, self.vocabulary),
+            progress.history,
+            progress.best_epoch,
+            progress.best_ndcg,
+        )
+
+    def _train_epoch(self, log: TrainingLog, terminated: threading.Event) -> None:
+        """The steps that are left of the current epoch."""
+        progress = self.progress
+        self.model.train()
+        steps = self.batches.epoch(progress.epoch)
+        while progress.step < len(steps):
+            started = time.perf_counter()
+            batch = self.batches.load(steps[progress.step])
+            loss_sum, stop = self._step(batch, terminated.is_set())
+            progress.loss_sum += loss_sum
+            progress.tokens += batch.tokens
+            progress.step += 1
+            progress.total_steps += 1
+            progress.seconds += time.perf_counter() - started
+            log.step(
+                progress.epoch,
+                progress.step,
+                progress.loss_sum / progress.tokens,
+                progress.tokens / progress.seconds,
+            )
+            if stop:
+                self._save()
+                raise SystemExit(128 + signal.SIGTERM)
+            self._save_if_due()
+
+    def _step(self, batch: Batch, terminated: bool) -> tuple[float, bool]:
+        """One update; the loss summed over all events, and whether any process is to stop."""
+        progress, device = self.progress, self.group.device
+        seeds = np.random.SeedSequence([self.config.seed, progress.epoch, progress.step])
+        shared_seed, own_seed = seeds.generate_state(1 + self.group.size)[[0, 1 + self.group.rank]]
+        torch.manual_seed(int(shared_seed))
+        negatives = self.objective.draw(batch)
+        torch.manual_seed(int(own_seed))  # processes must not drop the same units
+
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16()):
+            hidden = self.model(
+                batch.items.to(device), batch.cu_seqlens.to(device), batch.timestamps.to(device)
+            )
+        losses = self.objective.losses(
+            hidden.float(),
+            self.model.item_matrix(),
+            batch.targets.to(device),
+            None if negatives is None else negatives.to(device),
+        )
+        if batch.weights is not None:
+            losses = losses * batch.weights.to(device)
+        loss = losses.sum() / batch.tokens
+        loss.backward()
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        mean_loss, stops = self.group.sum(gradients, loss.item(), float(terminated))
+        self._check_finite(mean_loss)
+        nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
+        warmup = min(1.0, (progress.total_steps + 1) / max(1, self.config.warmup_steps))
+        for parameters in self.optimiser.param_groups:
+            parameters["lr"] = self.config.learning_rate * warmup
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return mean_loss * batch.tokens, stops > 0
+
+    def _close_epoch(self, log: TrainingLog) -> None:
+        """Validate, keep the best weights, and write the epoch down."""
+        progress = self.progress
+        progress.epoch += 1
+        line: dict[str, Any] = {
+            "epoch": progress.epoch,
+            "loss": progress.loss_sum / progress.tokens,
+            "tokens_per_second": progress.tokens / progress.seconds,
+            "seconds": progress.seconds,
+        }
+        if progress.epoch % self.config.validate_every == 0:
+            line |= self._validate()
+            if line["ndcg@10"] > progress.best_ndcg:
+                progress.best_ndcg, progress.best_epoch = line["ndcg@10"], progress.epoch
+                self.best_weights = self._copy_weights()
+        progress.history.append(line)
+        progress.step, progress.loss_sum, progress.tokens, progress.seconds = 0, 0.0, 0, 0.0
+        log.epoch(line)
+
+    def _validate(self) -> dict[str, float]:
+        """NDCG@10 and HR@10 over the full catalogue; the first process ranks for all."""
+        started = time.perf_counter()
+        ndcg = hr = 0.0
+        if self.group.is_first:
+            scorer = Recommender(self.model, self.vocabulary)
+            ranks = target_ranks(scorer, self.validation, filter_seen=True)
+            values = accuracy(ranks, self.validation.targets.cu_seqlens, 10)
+            ndcg, hr = values["ndcg@10"].mean(), values["hr@10"].mean()
+        ndcg, hr = self.group.sum([], ndcg, hr)
+        seconds = time.perf_counter() - started
+        return {"ndcg@10": ndcg, "hr@10": hr, "validation_seconds": seconds}
+
+    def _out_of_patience(self) -> bool:
+        validations = (self.progress.epoch - self.progress.best_epoch) // self.config.validate_every
+        return self.progress.epoch > 0 and validations >= self.config.patience
+
+    def _bfloat16(self) -> bool:
+        return self.config.precision == "bfloat16"
+
+    def _check_finite(self, loss: float) -> None:
+        if math.isfinite(loss):
+            return
+        progress = self.progress
+        raise DataError(
+            f"training: loss is {loss} at step {progress.total_steps} (epoch {progress.epoch + 1}, "
+            f"batch {progress.step}); lower learning_rate (now {self.config.learning_rate}); "
+            f"the last good checkpoint is in {self.run_dir}"
+        )
+
+    def _copy_weights(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self.saved_at >= CHECKPOINT_SECONDS:
+            self._save()
+
+    def _save(self) -> None:
+        if self.group.is_first:
+            state = Checkpoint(
+                self.identity,
+                asdict(self.progress),
+                self.model.state_dict(),
+                self.best_weights,
+                checkpoint.optimiser_state(self.model, self.optimiser),
+            )
+            checkpoint.save(self.run_dir, state)
+        self.saved_at = time.monotonic()
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, so that a run ends between two steps with its state saved."""
+    received = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may handle signals
+        return
+    previous = signal.signal(signal.SIGTERM, lambda *_: received.set())
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _digest(train: PackedSequences, vocabulary: Vocabulary) -> str:
+    digest = hashlib.sha256()
+    for array in (train.items, train.cu_seqlens, train.timestamps):
+        digest.update(array.tobytes())
+    digest.update("\0".join(vocabulary.item_ids).encode())
+    return digest.hexdigest()[:16]
+
+
+def _check_data(
+    train: PackedSequences,
+    validation: EvaluationSet,
+    vocabulary: Vocabulary,
+    weights: np.ndarray | None,
+) -> None:
+    if not len(train.items):
+        raise DataError("training data: no events; check the source and the training cut")
+    if not len(validation):
+        raise DataError("validation: no users; use an earlier cut or the leave-one-out split")
+    for name, items in (
+        ("training data", train.items),
+        (validation.name, validation.histories.items),
+    ):
+        if len(items) and not 1 <= items.min() <= items.max() <= len(vocabulary):
+            raise DataError(
+                f"{name}: item indices span {items.min()}..{items.max()}, but the vocabulary has "
+                f"1..{len(vocabulary)}; encode the data with this vocabulary"
+            )
+    if weights is not None and weights.shape != train.items.shape:
+        raise DataError(
+            f"weights: shape {weights.shape}, expected one per training event {train.items.shape}"
+        )
