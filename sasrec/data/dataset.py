@@ -72,6 +72,13 @@ class SequenceDataset:
             test=_with_history("test", *folds["test"]),
         )
 
+    def examples(self, count: int, max_length: int = 20) -> tuple[list[list[str]], list[list[int]]]:
+        """Item ids and timestamps of the first `count` test histories, to ask a server with."""
+        rows = np.arange(min(count, len(self.test)))
+        packed = self.test.histories.select(rows, max_length)
+        times = np.split(packed.timestamps, packed.cu_seqlens[1:-1])
+        return [self.vocabulary.decode(items) for items in packed], [t.tolist() for t in times]
+
     def save(self, directory: Path) -> None:
         """Write one Parquet file per fold, the vocabulary and the split's description."""
         directory.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sasrec.data.source import Source
 from sasrec.schema import TIMESTAMP, DataError
+
+SplitKind = Literal["global-time", "leave-one-out"]
 
 CUTOFFS = pa.schema([("fold", pa.string()), ("user_id", pa.string()), ("cutoff", TIMESTAMP)])
 TARGETS = pa.schema(
@@ -45,7 +48,7 @@ class Split:
         counts: users and targets per fold, users left out.
     """
 
-    kind: Literal["global-time", "leave-one-out"]
+    kind: SplitKind
     cutoffs: pa.Table
     targets: pa.Table
     known_items: list[str]
@@ -90,6 +93,29 @@ class Split:
             sha256=description["sha256"],
             counts=description["counts"],
         )
+
+
+def split_source(
+    source: Source, kind: SplitKind, *, validation_fraction: float, test_fraction: float
+) -> Split:
+    """The split `kind` of a cleaned source; the fractions are those of `global_time`.
+
+    Raises:
+        DataError: the source has no clock that a global cut could use, or a fold is empty.
+    """
+    if kind == "leave-one-out":
+        return leave_one_out(source.interactions)
+    if source.clock == "row-order":
+        raise DataError(
+            f"split: {source.name} has an order but no time, so no moment cuts all its users; "
+            "use --split leave-one-out"
+        )
+    return global_time(
+        source.interactions,
+        items=source.items,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+    )
 
 
 def global_time(

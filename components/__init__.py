@@ -1,0 +1,1 @@
+"""The KFP components: each reads artifacts, calls the library, writes artifacts."""

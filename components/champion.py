@@ -1,0 +1,20 @@
+"""The model that serves today, ready to be scored beside a candidate."""
+
+from pathlib import Path
+
+from sasrec.data.vocabulary import Vocabulary
+from sasrec.recommender import Recommender
+from sasrec.scorer import Scorer
+from sasrec.translated import Translated
+from serving.registry import ModelStore
+
+
+def load_champion(home: Path, vocabulary: Vocabulary) -> Scorer | None:
+    """The champion of the site at `home`, scoring `vocabulary`; None before the first one."""
+    store = ModelStore(home / "models")
+    version = store.aliases().champion
+    if version is None:
+        return None
+    store.verify(version)
+    champion = Recommender.load(store.path(version))
+    return Translated(champion, champion.vocabulary, vocabulary)

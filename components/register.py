@@ -1,0 +1,51 @@
+"""Put the promoted model into the model store as an immutable, content-addressed version."""
+
+from kfp.dsl import Dataset, Input, Model, Output, component
+
+from components.image import IMAGE
+
+
+@component(base_image=IMAGE, install_kfp_package=False)
+def register(
+    home: str,
+    run_dir: str,
+    interactions: Input[Dataset],
+    items: Input[Dataset],
+    sequences: Input[Dataset],
+    model: Input[Model],
+    evaluation: Input[Dataset],
+    registered: Output[Model],
+) -> str:
+    """Return the version; it serves nobody until it is deployed."""
+    from pathlib import Path
+
+    import pyarrow.parquet as pq
+
+    from components.fingerprint import code_version
+    from components.stage import stage
+    from sasrec.data.dataset import SequenceDataset
+    from sasrec.evaluation import MODEL, Evaluation
+    from serving import golden
+    from serving.items import write_items
+    from serving.registry import ModelStore
+
+    with stage("register", run_dir) as current:
+        dataset = SequenceDataset.load(Path(sequences.path))
+        write_items(
+            Path(model.path),
+            dataset.vocabulary,
+            items=pq.read_table(items.path),
+            interactions=pq.read_table(interactions.path),
+        )
+        version = ModelStore(Path(home) / "models").register(
+            Path(model.path),
+            metadata={
+                "metrics": Evaluation.load(Path(evaluation.path)).metrics[MODEL],
+                "split": dataset.description,
+                "code": code_version(),
+                "run": current.run_dir.name,
+            },
+            golden=golden.record(Path(model.path), *dataset.examples(count=8)),
+        )
+        registered.metadata["version"] = current.detail = version
+    return version

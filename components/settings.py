@@ -1,0 +1,135 @@
+"""The typed configuration of one pipeline run, checked before anything runs."""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from sasrec.config import PRESETS, ModelConfig, TrainConfig
+from sasrec.data.splits import SplitKind
+from sasrec.gates import DEFAULT_GATES, GateConfig
+
+
+class SettingsError(ValueError):
+    """A setting that does not exist or does not fit. One line: the key, the reason, the fix."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Where interactions come from."""
+
+    dataset: str = Field("simulated", description="simulated, ml-100k, ml-1m, ... or a path")
+    data_dir: Path | None = Field(None, description="folder that already holds the raw files")
+    columns: dict[str, str] = Field({}, description="our column name -> the source's")
+    seed: int = Field(0, ge=0, description="seed of the simulated storefront")
+
+
+class SplitConfig(_Section):
+    """How time is cut into training, validation and test."""
+
+    kind: SplitKind = Field("global-time", description="global-time or leave-one-out")
+    validation_fraction: float = Field(0.1, gt=0, lt=0.5, description="global-time only")
+    test_fraction: float = Field(0.1, gt=0, lt=0.5, description="global-time only")
+
+
+class RunConfig(_Section):
+    """Everything that decides the result of a run."""
+
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    model: ModelConfig
+    train: TrainConfig
+    gates: GateConfig
+
+    @property
+    def site(self) -> str:
+        """The name of the data's home under `var/`: the data set's name, or the path's stem."""
+        return Path(self.data.dataset).stem
+
+    @classmethod
+    def parse(cls, text: str) -> "RunConfig":
+        """Read what `model_dump_json` wrote."""
+        return cls.model_validate_json(text)
+
+
+def build_config(
+    preset: str = "default",
+    overrides: Iterable[str] = (),
+    sections: Mapping[str, Mapping[str, Any]] | None = None,
+    gates: Path = DEFAULT_GATES,
+) -> RunConfig:
+    """A preset, then whole sections, then `section.field=value` overrides.
+
+    Raises:
+        SettingsError: an unknown preset or key (the nearest is named), or a value out of bounds.
+    """
+    if preset not in PRESETS:
+        raise SettingsError(f"preset '{preset}' is unknown{_nearest(preset, PRESETS)}")
+    chosen = PRESETS[preset]
+    values: dict[str, Any] = {
+        "data": {},
+        "split": {},
+        "model": chosen.model.model_dump(),
+        "train": chosen.train.model_dump(),
+        "gates": GateConfig.load(gates).model_dump(),
+    }
+    for section, fields in (sections or {}).items():
+        values[section].update(fields)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise SettingsError(f"--set '{override}' is not of the form section.field=value")
+        _assign(values, key.strip(), yaml.safe_load(text))
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(f"{key}: {first['msg']} (got {first['input']!r})") from None
+
+
+def _assign(values: dict[str, Any], key: str, value: Any) -> None:
+    section, _, path = key.partition(".")
+    known = [f"{name}.{field}" for name, field, _ in _settings()]
+    top = f"{section}.{path.split('.')[0]}"
+    if top not in known:
+        raise SettingsError(f"setting '{key}' is unknown{_nearest(key, known)}")
+    *parents, last = path.split(".")
+    target = values[section]
+    for parent in parents:
+        target = target.setdefault(parent, {})
+    target[last] = value
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    choices = list(known)
+    matches = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    if matches:
+        return f"; did you mean '{matches[0]}'?"
+    return f"; known: {', '.join(choices)}"
+
+
+def describe_settings() -> str:
+    """One line per setting, with its default and meaning."""
+    config = build_config()
+    lines = []
+    for section, field, info in _settings():
+        default = getattr(getattr(config, section), field)
+        lines.append(f"{section}.{field} = {json.dumps(default, default=str)}  {info.description}")
+    return "\n".join(lines)
+
+
+def _settings() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Section, field and description of all that `--set` can change; gates have their own file."""
+    for section in ("data", "split", "model", "train"):
+        model = RunConfig.model_fields[section].annotation
+        for field, info in model.model_fields.items():  # type: ignore[union-attr]
+            yield section, field, info

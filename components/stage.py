@@ -1,0 +1,87 @@
+"""What every component does around its work: time it, measure it, and leave errors readable."""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STAGES = (
+    "ingest",
+    "publish_features",
+    "extract_sequences",
+    "train",
+    "evaluate",
+    "gate",
+    "register",
+    "deploy",
+)
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Stage:
+    """A stage at work.
+
+    Attributes:
+        run_dir: the run's directory, for what people and the summary read afterwards.
+        detail: a few words on the outcome, shown beside the stage's name.
+    """
+
+    run_dir: Path
+    detail: str = ""
+
+
+@contextmanager
+def stage(name: str, run_dir: str) -> Iterator[Stage]:
+    """Record one stage of a run in `<run_dir>/stages/<name>.json`.
+
+    The record holds `status` (running, done, failed), `seconds`, `peak_memory_mib`, `detail` and,
+    after bad input, the one-line `error`.
+    """
+    _die_with_parent()
+    record = Path(run_dir) / "stages" / f"{name}.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    current = Stage(Path(run_dir))
+
+    def write(status: str, **fields: str) -> None:
+        fields["detail"] = current.detail
+        numbers = {
+            "seconds": round(time.perf_counter() - started, 3),
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+        temporary = record.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"status": status, **numbers, **fields}))
+        temporary.replace(record)
+
+    write("running")
+    try:
+        yield current
+    except ValueError as error:
+        write("failed", error=" ".join(str(error).split()))
+        raise
+    except BaseException as error:
+        write("failed", crash=f"{type(error).__name__}: {error}")
+        raise
+    write("done")
+
+
+def read_stages(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """The records of the stages that have begun, in the order of the pipeline."""
+    paths = {name: run_dir / "stages" / f"{name}.json" for name in STAGES}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when the local runner that started it is killed."""
+    if sys.platform == "linux" and os.environ.get("SASREC_LOCAL_RUN"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,47 @@
+"""Train SASRec on the extracted sequences; validation NDCG@10 chooses the epoch."""
+
+from kfp.dsl import Dataset, Input, Model, Output, component
+
+from components.image import IMAGE
+
+
+@component(base_image=IMAGE, install_kfp_package=False)
+def train(
+    config: str,
+    home: str,
+    run_dir: str,
+    sequences: Input[Dataset],
+    model: Output[Model],
+):
+    """Write weights (safetensors), configuration and vocabulary; resume if killed before."""
+    import shutil
+    from pathlib import Path
+
+    from components.fingerprint import training_key
+    from components.settings import RunConfig
+    from components.stage import stage
+    from sasrec import training
+    from sasrec.data.dataset import SequenceDataset
+
+    with stage("train", run_dir) as current:
+        run = RunConfig.parse(config)
+        dataset = SequenceDataset.load(Path(sequences.path))
+        progress_dir = Path(home) / "training" / training_key(run, dataset.description["sha256"])
+        (current.run_dir / "training_dir").write_text(str(progress_dir))
+        result = training.train(
+            dataset.train,
+            dataset.validation,
+            dataset.vocabulary,
+            run.model,
+            run.train,
+            progress_dir,
+        )
+        result.recommender.save(Path(model.path))
+        shutil.copy(progress_dir / "train.jsonl", current.run_dir / "train.jsonl")
+        shutil.rmtree(progress_dir)
+        model.framework = "pytorch"
+        model.metadata.update(best_epoch=result.best_epoch)
+        current.detail = (
+            f"best epoch {result.best_epoch} of {len(result.history)}, "
+            f"validation NDCG@10 {result.best_ndcg:.4f}"
+        )

@@ -1,0 +1,242 @@
+"""The recommender's pipeline, and the command line that runs or compiles it.
+
+interactions ─ ingest ─ publish_features ─ extract_sequences ─ train ─ evaluate ─ gate
+                                                                                   │ promote
+                                                                     deploy ─ register
+"""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from kfp import compiler, dsl
+from rich.console import Console
+
+from components.deploy import deploy
+from components.evaluate import evaluate
+from components.extract_sequences import extract_sequences
+from components.gate import gate
+from components.ingest import ingest
+from components.local_run import StageFailed, new_run_id, run_local
+from components.publish_features import publish_features
+from components.register import register
+from components.settings import RunConfig, build_config, describe_settings
+from components.train import train
+from sasrec.data import sources
+from sasrec.gates import DEFAULT_GATES
+
+CLUSTER_HOME = "/mnt/sasrec"
+EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED = 2, 3, 130
+
+
+@dsl.pipeline(
+    name="sasrec",
+    description="From interactions to a served SASRec recommender, through an offline gate.",
+)
+def sasrec_pipeline(
+    config: str = build_config().model_dump_json(),
+    home: str = CLUSTER_HOME,
+    run_dir: str = f"{CLUSTER_HOME}/runs/{dsl.PIPELINE_JOB_NAME_PLACEHOLDER}",
+):
+    """`config` is a RunConfig as JSON; `home` holds feature store, models and event log."""
+    data = ingest(config=config, run_dir=run_dir).outputs
+    features = publish_features(
+        home=home,
+        run_dir=run_dir,
+        interactions=data["interactions"],
+        items=data["items"],
+        impressions=data["impressions"],
+        split=data["split"],
+    )
+    sequences = extract_sequences(
+        home=home, run_dir=run_dir, features=features.output, split=data["split"]
+    ).output
+    model = train(config=config, home=home, run_dir=run_dir, sequences=sequences).output
+    evaluation = evaluate(
+        home=home, run_dir=run_dir, sequences=sequences, items=data["items"], model=model
+    ).outputs["evaluation"]
+    verdict = gate(config=config, run_dir=run_dir, evaluation=evaluation)
+    with dsl.If(verdict.outputs["Output"] == "promote", name="promoted"):
+        version = register(
+            home=home,
+            run_dir=run_dir,
+            interactions=data["interactions"],
+            items=data["items"],
+            sequences=sequences,
+            model=model,
+            evaluation=evaluation,
+        ).outputs["Output"]
+        deploy(home=home, run_dir=run_dir, version=version, sequences=sequences)
+
+
+class SplitKind(StrEnum):
+    """How time is cut."""
+
+    GLOBAL_TIME = "global-time"
+    LEAVE_ONE_OUT = "leave-one-out"
+
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="Train, judge and deploy a self-attentive sequential recommender (SASRec).",
+)
+
+Dataset = Annotated[
+    str, typer.Option(help="simulated, ml-100k, ml-1m, amazon-beauty-5core, or a file or folder.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder that already holds a named data set's raw files.")
+]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", help="Map a column: user_id=customer (repeatable).")
+]
+Split = Annotated[SplitKind, typer.Option(help="How time is cut into train, validation and test.")]
+Preset = Annotated[str, typer.Option(help="Named model and training settings: see `settings`.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting: train.epochs=3 (repeatable).")
+]
+
+Gates = Annotated[
+    Path, typer.Option(help="What a model must show before it serves.", show_default="built in")
+]
+
+RUN_EXAMPLES = """
+**Examples**
+
+- `python pipeline.py run` — the simulated storefront, in a few minutes
+- `python pipeline.py run --dataset ml-1m --data-dir ~/ml-1m --split leave-one-out`
+- `python pipeline.py run --dataset events.csv --column user_id=customer --set model.dim=128`
+- `python pipeline.py run --set train.epochs=0` — an untrained model: the gate holds it
+
+**Exit status**: 0 promoted and deployed, 2 bad input, 3 held by the gate, 1 a crash.
+"""
+
+
+@app.command(epilog=RUN_EXAMPLES)
+def run(
+    dataset: Dataset = "simulated",
+    data_dir: DataDir = None,
+    column: Columns = None,
+    split: Split = SplitKind.GLOBAL_TIME,
+    preset: Preset = "default",
+    set_: Overrides = None,
+    gates: Gates = DEFAULT_GATES,
+    home: Annotated[
+        Path | None, typer.Option(help="Features, models and logs [default: var/<data set>].")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="This run's files [default: runs/<time>-<data set>].")
+    ] = None,
+    json_: Annotated[
+        Path | None, typer.Option("--json", help="Also write the summary to this file.")
+    ] = None,
+) -> None:
+    """Run the whole pipeline on this machine: from interactions to a recommender that answered."""
+    config = _config(dataset, data_dir, column, split, preset, set_, gates)
+    home = home or Path("var") / config.site
+    run_dir = run_dir or Path("runs") / new_run_id(config.site)
+    summary = run_local(sasrec_pipeline, config, home, run_dir, Console(file=sys.stdout))
+    if json_:
+        json_.write_text(json.dumps(summary, indent=2))
+    _say_outcome(summary, home, run_dir)
+    if not summary["deployed"]:
+        raise typer.Exit(EXIT_HELD)
+
+
+@app.command("compile")
+def compile_(
+    output: Annotated[
+        Path, typer.Option(help="Where the specification and platform documents go.")
+    ] = Path("pipeline.yaml"),
+    dataset: Dataset = "simulated",
+    data_dir: DataDir = None,
+    column: Columns = None,
+    split: Split = SplitKind.GLOBAL_TIME,
+    preset: Preset = "default",
+    set_: Overrides = None,
+    gates: Gates = DEFAULT_GATES,
+) -> None:
+    """Compile for Kubeflow Pipelines; the given settings become the run's default `config`.
+
+    Upload the file in the Kubeflow UI. The components' image is `$SASREC_IMAGE`.
+    """
+    config = _config(dataset, data_dir, column, split, preset, set_, gates)
+    compiler.Compiler().compile(
+        sasrec_pipeline,
+        str(output),
+        pipeline_parameters={"config": config.model_dump_json()},
+    )
+    typer.echo(f"wrote {output}")
+
+
+@app.command()
+def settings() -> None:
+    """List every setting that `--set` knows, with its default and meaning."""
+    typer.echo(describe_settings())
+
+
+def _config(
+    dataset: str,
+    data_dir: Path | None,
+    columns: list[str] | None,
+    split: SplitKind,
+    preset: str,
+    overrides: list[str] | None,
+    gates: Path,
+) -> RunConfig:
+    mapping = dict(pair.partition("=")[::2] for pair in columns or [])
+    data = {
+        "dataset": dataset,
+        "data_dir": data_dir and data_dir.resolve(),
+        "columns": mapping,
+    }
+    if dataset not in sources.NAMED:
+        data["dataset"] = str(Path(dataset).resolve())
+    sections = {"data": data, "split": {"kind": split.value}}
+    return build_config(preset, overrides or [], sections, gates)
+
+
+def _say_outcome(summary: dict[str, Any], home: Path, run_dir: Path) -> None:
+    metrics, verdict = summary["metrics"], summary["gate"]["verdict"]
+    ndcg = f"test NDCG@10 {metrics['ndcg@10']:.4f}"
+    report = run_dir / "report.html"
+    if summary["deployed"]:
+        typer.echo(
+            f"{verdict}: {ndcg}, version {summary['model_version']} is champion of {home}; "
+            f"read {report}, then: make serve ARGS='--home {home}'"
+        )
+    else:
+        typer.echo(
+            f"{verdict}: {ndcg}, {summary['gate']['reason']}; nothing was deployed; read {report}"
+        )
+
+
+def main() -> None:
+    """Run the command line; bad input ends in one line and status 2."""
+    try:
+        app()
+    except ValueError as error:
+        sys.exit(_fail(str(error), EXIT_BAD_INPUT))
+    except StageFailed as error:
+        sys.exit(_fail(str(error), 1))
+    except KeyboardInterrupt:
+        sys.exit(
+            _fail(
+                "interrupted; the previous champion still serves, type the same command to go on",
+                EXIT_INTERRUPTED,
+            )
+        )
+
+
+def _fail(message: str, status: int) -> int:
+    typer.echo(f"error: {message}", err=True)
+    return status
+
+
+if __name__ == "__main__":
+    main()
