@@ -122,8 +122,9 @@ _FIELDS = ("item_ids", "event_types", "timestamps")
 def merge(snapshot: UserHistory, tail: list[Event], n: int) -> UserHistory:
     """The newest `n` of the events in either; one that is in both counts once.
 
-    The snapshot was built from the log of the same events, its ties separated by 1 us; the tail's
-    are separated alike, so that an event has the same time in both.
+    The snapshot was built from the log of the same events, cleaned by `sasrec.data.quality`:
+    equal events dropped, ties separated by 1 us. The tail is cleaned alike, so that an event has
+    the same time in both.
     """
     events = set(
         zip(
@@ -131,9 +132,11 @@ def merge(snapshot: UserHistory, tail: list[Event], n: int) -> UserHistory:
         )
     )
     previous = -1
-    for event in tail:
-        previous = max(event.timestamp, previous + 1)
-        events.add((previous, event.event_type, event.item_id))
+    for timestamp, event_type, item_id in dict.fromkeys(
+        (event.timestamp, event.event_type, event.item_id) for event in tail
+    ):
+        previous = max(timestamp, previous + 1)
+        events.add((previous, event_type, item_id))
     newest = sorted(events)[-n:]
     return UserHistory(
         [item for _, _, item in newest],

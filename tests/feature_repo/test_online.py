@@ -21,6 +21,7 @@ def test_merging_counts_an_event_in_both_once_and_puts_a_late_one_in_its_place()
         Event("e1", "b", "view", 20),
         Event("e2", "d", "view", 20),  # a tie: the snapshot has it 1 us later
         Event("e3", "late", "view", 15),
+        Event("e5", "late", "view", 15),  # sent twice under two ids
         Event("e4", "new", "view", 30),
     ]
     tail.sort(key=lambda event: (event.timestamp, event.event_id))

@@ -1,0 +1,129 @@
+"""Logged events and slates become interactions and impressions; bad records are counted."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from feature_repo.intake import take_in
+
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+HOUR = 3_600_000_000
+
+
+def at(hours_ago: float) -> int:
+    return int(NOW.timestamp() * 1e6 - hours_ago * HOUR)
+
+
+def event(**changes) -> dict:
+    record = {
+        "type": "event",
+        "event_id": "e1",
+        "request_id": "r1",
+        "user_id": "u",
+        "item_id": "a",
+        "event_type": "view",
+        "timestamp": at(48),
+        "received_at": at(48),
+    }
+    return record | changes
+
+
+def slate(**changes) -> dict:
+    record = {
+        "type": "impression",
+        "request_id": "r1",
+        "user_id": "u",
+        "timestamp": at(49),
+        "policy": "champion",
+        "model_version": "v1",
+        "degraded": None,
+        "seed": 1,
+        "history_length": 3,
+        "history_hash": "0" * 16,
+        "candidates": 20,
+        "eligible": 30,
+        "item_ids": ["a", "b"],
+        "scores": [1.5, None],
+        "propensities": [0.5, 0.25],
+        "explored": [False, True],
+    }
+    return record | changes
+
+
+def rewards_of(*records, **options) -> list[float | None]:
+    return take_in(records, now=NOW, **options).impressions["reward"].to_pylist()
+
+
+def test_a_slot_is_rewarded_by_an_event_on_its_item_in_its_window():
+    assert rewards_of(slate(), event()) == [1.0, 0.0]
+    assert rewards_of(event(), slate()) == [1.0, 0.0], "the order in the log does not matter"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        event(timestamp=at(50)),
+        event(timestamp=at(49 - 24) + 1),
+        event(request_id=None),
+        event(request_id="r2"),
+        event(user_id="someone else"),
+        event(item_id="c"),
+    ],
+    ids=["before", "after the window", "no request", "other request", "other user", "other item"],
+)
+def test_other_events_are_not_attributed(other):
+    intake = take_in([slate(), other], now=NOW)
+    assert intake.impressions["reward"].to_pylist() == [0.0, 0.0]
+    assert intake.interactions.num_rows == 1
+
+
+def test_while_the_window_is_open_the_reward_is_unknown_until_an_event_comes():
+    recent = slate(timestamp=at(2))
+    assert rewards_of(recent) == [None, None]
+    assert rewards_of(recent, event(timestamp=at(1))) == [1.0, None]
+
+
+def test_slots_keep_their_position_propensity_and_policy():
+    rows = take_in([slate()], now=NOW).impressions.to_pylist()
+    assert [(r["item_id"], r["position"], r["propensity"], r["score"]) for r in rows] == [
+        ("a", 0, 0.5, 1.5),
+        ("b", 1, 0.25, None),
+    ]
+    assert {(r["policy"], r["model_version"], r["candidates"]) for r in rows} == {
+        ("champion", "v1", 20)
+    }
+
+
+def test_repeats_count_once_and_ties_are_ordered_by_event_id():
+    records = [event(event_id="b"), event(event_id="a", item_id="x"), event(event_id="b")]
+    found = take_in(records, now=NOW).interactions
+    assert found["item_id"].to_pylist() == ["x", "a"]
+    assert found["sequence"].to_pylist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (event(timestamp=at(-1)), "event: from the future"),
+        (event(timestamp=at(24 * 4000)), "event: older than the retention"),
+        (event(event_type="hover"), "event: unknown event_type"),
+        (event(item_id="x" * 257), "event: id empty or oversized"),
+        (event(user_id=""), "event: id empty or oversized"),
+        (event(timestamp="today"), "event: schema changed ('timestamp' is missing or no int)"),
+        (slate(user_id=None), "impression: anonymous"),
+        (slate(scores=[1.0]), "impression: schema changed (lists of unequal length)"),
+        (slate(propensities=[0.0, 1.0]), "impression: propensity outside (0, 1]"),
+        ({"type": "heartbeat"}, "unknown record type"),
+    ],
+)
+def test_bad_records_are_left_out_with_a_reason_and_the_rest_kept(record, reason):
+    good = event(event_id="good")
+    intake = take_in([record, good], now=NOW, event_types=frozenset({"view"}))
+    assert intake.quarantined == {reason: 1}
+    assert intake.interactions.num_rows == 1
+    assert intake.impressions.num_rows == 0
+
+
+def test_an_empty_log_gives_empty_tables_of_the_contract():
+    intake = take_in([], now=NOW, attribution_window=timedelta(hours=1))
+    assert intake.interactions.num_rows == intake.impressions.num_rows == 0
