@@ -42,22 +42,16 @@ _KINDS = {
         "Needle Case|Thread Set|Shears|Pin Cushion|Tape Measure|"
         "Pattern Book|Dress Form|Button Tin|Thimble|Project Bag"
     ),
-    "Bath": (
-        "Soap Dish|Hand Towel|Bath Mat|Bath Brush|Robe|"
-        "Candle|Shelf|Mirror|Bath Salts|Laundry Basket"
-    ),
-    "Games": (
-        "Card Deck|Dice Set|Chess Set|Go Board|Backgammon Case|"
-        "Domino Box|Score Pad|Puzzle|Card Tray|Game Table"
-    ),
     "Running": (
         "Cap|Socks|Shorts|Belt|Wind Jacket|Water Bottle|Gloves|Trail Shoes|Foam Roller|Race Bag"
     ),
 }
 _LINES = ["Alder", "Birch", "Cedar", "Fjord", "Harbour"]
 
-_NEXT_IN_LINE = {1: 3.2, 2: 1.8}  # log-odds for the next, and the one after next, of the same line
-_COMPLEMENT = 2.2  # log-odds for the same step of the companion line, in another category
+# Log-odds that having met an item adds to the next ones of its line, by steps ahead ...
+_NEXT_IN_LINE = {1: 2.8, 2: 1.8, 3: 1.0}
+# ... and to the same step of a companion line, mostly of another category.
+_COMPANION = 2.2
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ class Catalogue:
 
     @classmethod
     def generate(cls, rng: np.random.Generator, *, days: int) -> "Catalogue":
-        """Twelve categories x five lines x ten kinds; one item in five is launched on the way."""
+        """Ten categories x five lines x ten kinds; one item in five is launched on the way."""
         kinds = [text.split("|") for text in _KINDS.values()]
         steps = len(kinds[0])
         lines = [(c, line) for c in range(len(_KINDS)) for line in range(len(_LINES))]
@@ -110,5 +104,5 @@ def _follows(lines: int, steps: int, rng: np.random.Generator) -> np.ndarray:
         for step in range(steps):
             for ahead, weight in _NEXT_IN_LINE.items():
                 follows[line, step, line, (step + ahead) % steps] += weight
-            follows[line, step, companion[line], step] += _COMPLEMENT
+            follows[line, step, companion[line], step] += _COMPANION
     return follows.reshape(lines * steps, lines * steps)

@@ -32,6 +32,11 @@ class Storefront:
         seed: of everything.
         users: U.
         days: length of the log that `source` returns.
+
+    Attributes:
+        catalogue, crowd: what is sold, and who looks; item and user numbers index their arrays.
+        item_ids, user_ids: the ids of those numbers in the tables.
+        day: the day that runs next, from 0.
     """
 
     def __init__(self, *, seed: int = 0, users: int = 2500, days: int = 60) -> None:
@@ -45,6 +50,8 @@ class Storefront:
         self._sessions_per_day = np.minimum(rate, 0.9)
         late = self._rng.random(users) < 0.3
         self._joined = np.where(late, self._rng.integers(0, int(0.8 * days), users), 0)
+        self.user_ids = _ids("u", np.arange(users)).to_pylist()
+        self.item_ids = _ids("i", np.arange(len(self.catalogue))).to_pylist()
         self._interactions = _Columns("user", "item", "time", "clicked", "best_rank")
         self._impressions = _Columns(
             "request", "user", "item", "position", "time", "policy", "score", "propensity",
@@ -75,33 +82,51 @@ class Storefront:
         return self._interactions.since(rows_before, "item")
 
     def source(self) -> Source:
-        """The log of `days` days under the logging policy, as any other data set.
-
-        Starts from the first day whatever happened before.
-        """
-        fresh = Storefront(seed=self.seed, users=self.crowd.users, days=self.days)
-        policy = PopularityPolicy(fresh.crowd, fresh._rng)
-        for _ in range(fresh.days):
-            policy.learn(fresh.run_day(policy))
+        """The log after `days` days; those not yet run are run under the logging policy."""
+        policy = PopularityPolicy(self.crowd, self._rng)
+        while self.day < self.days:
+            policy.learn(self.run_day(policy))
         return Source(
             name="simulated",
-            interactions=fresh.interactions(),
-            items=fresh.items(),
-            impressions=fresh.impressions(),
+            interactions=self.interactions(),
+            items=self.items(),
+            impressions=self.impressions().select(IMPRESSIONS.names),
             notes=[
-                f"simulated storefront, seed {fresh.seed}: not real people; figures on it say "
+                f"simulated storefront, seed {self.seed}: not real people; figures on it say "
                 "that the system works, nothing about how well it would do elsewhere"
             ],
         )
 
+    def best_ndcg(self, targets: pa.Table, *, k: int = 10) -> float:
+        """The NDCG@k of a scorer that knows the true distribution of each user's next item.
+
+        It knows the user's taste, which a model has to infer from the history, and ranks every
+        launched item the user has not met. With one relevant item NDCG is 1 / log2(1 + rank).
+
+        Args:
+            targets: `user_id`, `timestamp` of looked-up events of this log, one per user, as the
+                first of each user in a split's fold; clicked ones, which depend on what was
+                served, are left out.
+        """
+        log = self._in_time_order(self._interactions)
+        truth = pa.table(
+            {
+                "user_id": _ids("u", log["user"]),
+                "timestamp": pa.array(log["time"]).cast(TIMESTAMP),
+                "rank": log["best_rank"],
+            }
+        ).filter(pa.array(~log["clicked"]))
+        rank = targets.join(truth, ["user_id", "timestamp"], join_type="inner")["rank"].to_numpy()
+        return float(np.where(rank <= k, 1 / np.log2(1 + rank), 0.0).mean())
+
     # -- the log as tables ---------------------------------------------------------------------
 
     def items(self) -> pa.Table:
-        """Schema `ITEMS`, and the line that an item belongs to."""
+        """Every item, launched or not yet; schema `ITEMS`."""
         launch = _END + (self.catalogue.launch_day - self.days) * _DAY
         return pa.table(
             [
-                _item_ids(np.arange(len(self.catalogue))),
+                self.item_ids,
                 self.catalogue.title,
                 self.catalogue.category,
                 pa.array(launch).cast(TIMESTAMP),
@@ -115,8 +140,8 @@ class Storefront:
         rows = len(log["time"])
         return pa.table(
             [
-                _user_ids(log["user"]),
-                _item_ids(log["item"]),
+                _ids("u", log["user"]),
+                _ids("i", log["item"]),
                 pa.array(log["time"]).cast(TIMESTAMP),
                 pa.array(np.where(log["clicked"], "click", "lookup")),
                 pa.nulls(rows, pa.float32()),
@@ -135,8 +160,8 @@ class Storefront:
         return pa.table(
             {
                 "request_id": _ids("r", log["request"]),
-                "user_id": _user_ids(log["user"]),
-                "item_id": _item_ids(log["item"]),
+                "user_id": _ids("u", log["user"]),
+                "item_id": _ids("i", log["item"]),
                 "position": log["position"].astype(np.int16),
                 "timestamp": pa.array(log["time"]).cast(TIMESTAMP),
                 "policy": pa.array(log["policy"]),
@@ -227,11 +252,3 @@ class _Columns:
 def _ids(prefix: str, numbers: np.ndarray) -> pa.Array:
     digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 5, "0")
     return pc.binary_join_element_wise(prefix, digits, "")
-
-
-def _user_ids(users: np.ndarray) -> pa.Array:
-    return _ids("u", users)
-
-
-def _item_ids(items: np.ndarray) -> pa.Array:
-    return _ids("i", items)
