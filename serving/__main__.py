@@ -1,5 +1,6 @@
 """`python -m serving`: serve the champion of a site."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -7,8 +8,11 @@ from typing import Annotated
 
 import typer
 
-from serving.processes import PortInUse, check_port, command, environment
+from sasrec.data.vocabulary import Vocabulary
+from serving.processes import ServerFailed, check_port, command, environment
 from serving.registry import ModelStore, RegistryError
+from serving.security import LOOPBACK, ApiKeys, create_keys
+from serving.settings import Settings, load_settings
 
 
 def serve(
@@ -16,34 +20,58 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
     workers: Annotated[int, typer.Option(help="Server processes.")] = 1,
+    insecure: Annotated[bool, typer.Option(help="No API keys; loopback only.")] = False,
 ) -> None:
     """Serve recommendations over HTTP until Ctrl-C."""
     try:
-        if not (home / "models").is_dir():
-            raise RegistryError(f"{home}: no models here; run the pipeline first")
-        version = ModelStore(home / "models").aliases().champion
-        if version is None:
-            raise RegistryError(f"{home}: no champion yet; run the pipeline first")
+        settings = load_settings().model_copy(update={"home": home, "insecure": insecure})
+        champion = _champion(settings)
+        if insecure and host not in LOOPBACK:
+            raise ValueError(f"--insecure serves loopback only, not {host}; drop one of the two")
+        keys = None if insecure else create_keys(settings.api_keys_file)
         check_port(host, port)
-    except (RegistryError, PortInUse) as error:
+    except (RegistryError, ServerFailed, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-    print(_welcome(f"http://{host}:{port}", version), flush=True)
+    print(_welcome(f"http://{host}:{port}", champion, keys), flush=True)
     arguments = command(host, port)
-    os.execve(arguments[0], arguments, environment(home, SASREC_WORKERS=str(workers)))
+    os.execve(
+        arguments[0],
+        arguments,
+        environment(home, SASREC_WORKERS=str(workers), SASREC_INSECURE=str(insecure)),
+    )
 
 
-def _welcome(url: str, version: str) -> str:
+def _champion(settings: Settings) -> Path:
+    if not settings.models.is_dir():
+        raise RegistryError(f"{settings.home}: no models here; run the pipeline first")
+    store = ModelStore(settings.models)
+    version = store.aliases().champion
+    if version is None:
+        raise RegistryError(f"{settings.home}: no champion yet; run the pipeline first")
+    return store.path(version)
+
+
+def _welcome(url: str, champion: Path, keys: ApiKeys | None) -> str:
+    """Where to look, and three requests to paste: a new user, what they do, and what shifts."""
+    key = keys.admin[0] if keys else None
+    authorization = f" -H 'Authorization: Bearer {key}'" if key else ""
+    post = f"-H 'Content-Type: application/json'{authorization} -d"
+    item = Vocabulary.load(champion / "vocabulary.json").item_ids[0]
+    ask = json.dumps({"user_id": "new-user", "k": 5})
+    tell = json.dumps({"event_id": "event-1", "user_id": "new-user", "item_id": item})
     return f"""\
-Serving version {version}. Stop with Ctrl-C.
+Serving version {champion.name}. Stop with Ctrl-C.
 
-  console  {url}/
-  API docs {url}/docs
-  metrics  {url}/metrics
+  console   {url}/{f"#key={key}" if key else ""}
+  API docs  {url}/docs
+  metrics   {url}/metrics
 
-  curl -s {url}/v1/recommend -H 'Content-Type: application/json' -d '{{"user_id": "u1", "k": 5}}'
-  curl -s {url}/v1/events -H 'Content-Type: application/json' \\
-       -d '{{"event_id": "e1", "user_id": "u1", "item_id": "i1", "event_type": "click"}}'
+Ask, say what the user did, and ask again:
+
+  curl -s {url}/v1/recommend {post} '{ask}'
+  curl -s {url}/v1/events {post} '{tell}'
+  curl -s {url}/v1/recommend {post} '{ask}'
 """
 
 

@@ -3,9 +3,9 @@
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from time import perf_counter
 from typing import Annotated, Any
 
+import orjson
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from serving import metrics
 from serving.event_log import LogUnavailable
+from serving.gate import Gate, Limits
 from serving.registry import RegistryError
 from serving.schemas import (
     Events,
@@ -23,7 +24,8 @@ from serving.schemas import (
     RecommendRequest,
     RecommendResponse,
 )
-from serving.settings import Settings, load_settings
+from serving.security import ApiKeys
+from serving.settings import Settings
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     422: {"model": Problem, "description": "The body breaks the schema."},
@@ -43,7 +45,7 @@ class Refusal(Exception):
         self.problem = Problem(error=error, field=field)
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings) -> FastAPI:
     """The application of one worker; it loads its model when the server starts it."""
 
     @asynccontextmanager
@@ -52,7 +54,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         from serving.worker import Worker
 
         try:
-            worker = Worker(settings or load_settings())
+            worker = Worker(settings)
         except (RegistryError, ValueError, OSError) as error:
             # On a line of its own for whoever started this process (`serving.processes`).
             print(f"{STARTUP_FAILURE}{error}", file=sys.stderr, flush=True)
@@ -67,6 +69,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="sasrec-pipeline",
         description="Next-item recommendations with logged propensities.",
         lifespan=lifespan,
+    )
+    app.add_middleware(
+        Gate,
+        keys=None if settings.insecure else ApiKeys.load(settings.api_keys_file),
+        limits=Limits(body_bytes=settings.max_body_bytes, pending=settings.max_pending),
     )
     app.add_exception_handler(Refusal, _refuse)
     app.add_api_route(
@@ -115,11 +122,8 @@ EventsBody = Annotated[Events, Depends(body(Events))]
 
 async def recommend(request: Request, query: RecommendBody) -> Response:
     """The best next items for a user, a list of recent items, or both."""
-    started = perf_counter()
     answer = await request.app.state.worker.recommend(query)
-    metrics.LATENCY.labels("recommend").observe(perf_counter() - started)
-    metrics.REQUESTS.labels("recommend", "200").inc()
-    return Response(answer.model_dump_json(), media_type="application/json")
+    return Response(orjson.dumps(answer.response()), media_type="application/json")
 
 
 async def record_events(request: Request, events: EventsBody) -> Response:

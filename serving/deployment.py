@@ -11,6 +11,7 @@ import httpx
 
 from serving.processes import ServerFailed, running_server
 from serving.registry import Aliases, ModelStore
+from serving.security import create_keys
 
 
 class DeploymentError(RuntimeError):
@@ -60,6 +61,8 @@ def smoke_test(
     """
     with tempfile.TemporaryDirectory() as scratch:
         started = time.monotonic()
+        keys = create_keys(Path(scratch) / "api_keys.json")
+        headers = {"Authorization": f"Bearer {keys.admin[0]}"}
         try:
             with running_server(
                 home,
@@ -67,12 +70,13 @@ def smoke_test(
                 settings={
                     "SASREC_MODEL_VERSION": version,
                     # A trial leaves no trace: not in the log, not in a live server's metrics.
+                    "SASREC_API_KEYS": str(Path(scratch) / "api_keys.json"),
                     "SASREC_EVENT_LOG": str(Path(scratch) / "event_log"),
                     "BENTOML_HOME": str(Path(scratch) / "bentoml"),
                 },
             ) as url:
                 ready = time.monotonic() - started
-                with httpx.Client(base_url=url, timeout=10) as client:
+                with httpx.Client(base_url=url, headers=headers, timeout=10) as client:
                     return DeploymentReport(
                         version=version,
                         seconds_to_ready=round(ready, 2),

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from sasrec.data.packed import PackedSequences
+from sasrec.data.vocabulary import PADDING
 from sasrec.recommender import Recommender
 from serving.items import load_items
 
@@ -24,10 +25,22 @@ class Engine:
         self.vocabulary = self.recommender.vocabulary
         self.items = load_items(directory, self.vocabulary)
 
-    def encode(self, item_ids: Sequence[str]) -> np.ndarray:
-        """(n,) int64 item indices; items that this version does not know are left out."""
-        indices = self.vocabulary.encode(item_ids)
-        return indices[indices > 0]
+    def knows_any(self, item_ids: Sequence[str]) -> bool:
+        """Whether at least one of the items is in the vocabulary."""
+        return any(item_id in self.vocabulary for item_id in item_ids)
+
+    def eligible(
+        self, *, category: str | None, exclude: Sequence[str], seen: Sequence[str]
+    ) -> np.ndarray:
+        """(V + 1,) bool: what may be shown."""
+        if category is None:
+            eligible = np.ones(len(self.vocabulary) + 1, dtype=bool)
+        else:
+            eligible = self.items.in_category(category)
+        eligible[self.vocabulary.encode(exclude)] = False
+        eligible[self.vocabulary.encode(seen)] = False
+        eligible[PADDING] = False
+        return eligible
 
     def scores(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> np.ndarray:
         """(V + 1,) float32 scores of the next item; -inf for padding.
@@ -37,7 +50,7 @@ class Engine:
             timestamps: microseconds since the epoch, one per item.
         """
         indices = self.vocabulary.encode(item_ids)
-        known = indices > 0
+        known = indices != PADDING
         history = PackedSequences(
             indices[known],
             np.array([0, known.sum()], dtype=np.int32),

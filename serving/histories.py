@@ -2,12 +2,11 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from feature_repo.history import Event, open_history
+from feature_repo.history import Event, HistoryStore
 
 
 @dataclass(frozen=True)
@@ -49,38 +48,12 @@ def merge(stored: History, recent_items: Sequence[str]) -> History:
     )
 
 
-class Histories:
-    """Stored histories of a site's users.
-
-    Args:
-        location: a SQLite file, made when absent, or a "redis://" address.
-        length: newest events that a request reads.
-    """
-
-    def __init__(self, location: str | Path, *, length: int) -> None:
-        self._store = open_history(location)
-        self._length = length
-
-    def latest(self, user_id: str) -> History:
-        """The newest events of a user; empty for a new one."""
-        events = self._store.latest(user_id, self._length)
-        return History([e.item_id for e in events], [e.timestamp for e in events])
-
-    def append(self, records: Sequence[dict[str, Any]]) -> None:
-        """Make logged events visible to every worker; an event seen before changes nothing."""
-        self._store.append_many(
-            (
-                record["user_id"],
-                Event(
-                    record["event_id"],
-                    record["item_id"],
-                    record["event_type"],
-                    record["timestamp"],
-                ),
-            )
-            for record in records
+def append_events(store: HistoryStore, records: Iterable[dict[str, Any]]) -> int:
+    """Make logged events visible to every worker; returns how many were new."""
+    return store.append_many(
+        (
+            record["user_id"],
+            Event(record["event_id"], record["item_id"], record["event_type"], record["timestamp"]),
         )
-
-    def close(self) -> None:
-        """Release the store."""
-        self._store.close()
+        for record in records
+    )

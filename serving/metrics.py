@@ -1,51 +1,68 @@
 """What Prometheus sees. Every label is from a fixed set: never a user, an item or a raw path."""
 
 import os
+from collections import Counter as Counts
+from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from sasrec.policy import Slate
+if TYPE_CHECKING:
+    from serving.recommendation import Recommendation
 
 LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0)
 PROPENSITY_BUCKETS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5, 1.0)
 
-REQUESTS = Counter(
-    "reco_requests_total", "Answered requests by route and HTTP status.", ["route", "status"]
-)
+REQUESTS = Counter("reco_requests_total", "Answers by route and HTTP status.", ["route", "status"])
 LATENCY = Histogram(
     "reco_request_duration_seconds",
-    "Time from the parsed request to the answer.",
+    "From the request's arrival in the application to the end of the answer.",
     ["route"],
     buckets=LATENCY_BUCKETS,
 )
 DEGRADED = Counter(
-    "reco_degraded_total", "Recommendations that were not the model's, by reason.", ["reason"]
+    "reco_degraded_total", "Recommendations made without what they should have had.", ["reason"]
 )
 IMPRESSIONS = Counter(
-    "reco_impressions_total",
-    "Served slots by policy and position bucket.",
-    ["policy", "position"],
+    "reco_impressions_total", "Served slots by policy and position.", ["policy", "position"]
 )
 EXPLORED = Counter(
-    "reco_explored_impressions_total", "Served slots drawn uniformly, by policy.", ["policy"]
+    "reco_explored_impressions_total", "Served slots that were drawn uniformly.", ["policy"]
 )
 PROPENSITY = Histogram(
     "reco_propensity",
-    "Logged propensities of served slots.",
+    "Propensities of top slots.",
     ["policy"],
     buckets=PROPENSITY_BUCKETS,
 )
 EVENTS = Counter("reco_events_total", "Events acknowledged as durable.")
-UNKNOWN_ITEMS = Counter(
-    "reco_unknown_items_total", "Items in requests that the serving version does not know."
-)
 GENERATION = Gauge(
     "reco_champion_generation",
-    "Generation of the aliases that this worker serves.",
-    multiprocess_mode="all",
+    "Generation of the aliases that a worker serves.",
+    multiprocess_mode="liveall",
 )
+SWAP_FAILURES = Counter("reco_swap_failures_total", "Versions that a worker refused to serve.")
+
+
+def observe_request(route: str, status: int, seconds: float) -> None:
+    """Count one answer; `route` is a name of `serving.gate`, never a path."""
+    REQUESTS.labels(route, str(status)).inc()
+    LATENCY.labels(route).observe(seconds)
+
+
+def observe_recommendation(answer: "Recommendation") -> None:
+    """Count one slate."""
+    policy, slate = answer.policy.name, answer.slate
+    slots = Counts(position_bucket(position) for position in range(len(slate.items)))
+    for position, count in slots.items():
+        IMPRESSIONS.labels(policy, position).inc(count)
+    if explored := int(slate.explored.sum()):
+        EXPLORED.labels(policy).inc(explored)
+    if len(slate.items):
+        PROPENSITY.labels(policy).observe(slate.propensities[0])
+    if answer.degraded is not None:
+        DEGRADED.labels(answer.degraded).inc()
 
 
 def position_bucket(position: int) -> str:
@@ -53,16 +70,6 @@ def position_bucket(position: int) -> str:
     if position < 3:
         return str(position + 1)
     return "4-10" if position < 10 else "11-100"
-
-
-def observe_slate(policy: str, slate: Slate, degraded: str | None) -> None:
-    """Count one answered recommendation."""
-    for position, propensity in enumerate(slate.propensities):
-        IMPRESSIONS.labels(policy, position_bucket(position)).inc()
-        PROPENSITY.labels(policy).observe(propensity)
-    EXPLORED.labels(policy).inc(int(slate.explored.sum()))
-    if degraded is not None:
-        DEGRADED.labels(degraded).inc()
 
 
 def exposition() -> bytes:

@@ -1,23 +1,23 @@
-"""Which policy serves whom: the split of users is by stable hash, so it is the same everywhere."""
-
-import hashlib
+"""Who is served by which model and policy: by stable hash of the user, the same in every worker."""
 
 from sasrec.policy import UNIFORM, Policy, hash_share
 from serving.settings import Settings
+
+
+def ranking_policy(settings: Settings) -> Policy:
+    """The policy of everyone outside the gold set, named after what it does."""
+    ranking = "plackett_luce" if settings.temperature > 0 else "greedy"
+    name = f"epsilon_{ranking}" if settings.epsilon > 0 else ranking
+    return Policy(name, temperature=settings.temperature, epsilon=settings.epsilon)
 
 
 def choose_policy(user_id: str | None, settings: Settings) -> Policy:
     """The policy that serves a user; anonymous requests are never in the gold set."""
     if user_id is not None and hash_share(user_id, "gold") < settings.gold_share:
         return UNIFORM
-    return Policy(_name(settings), temperature=settings.temperature, epsilon=settings.epsilon)
+    return ranking_policy(settings)
 
 
-def _name(settings: Settings) -> str:
-    base = "plackett_luce" if settings.temperature > 0 else "greedy"
-    return f"epsilon_{base}" if settings.epsilon > 0 else base
-
-
-def request_seed(request_id: str) -> int:
-    """The seed of a request's draw, so that a logged slate can be drawn again."""
-    return int.from_bytes(hashlib.blake2b(request_id.encode(), digest_size=6).digest())
+def serves_challenger(user_id: str | None, settings: Settings) -> bool:
+    """Whether a user belongs to the challenger, while there is one; never an anonymous request."""
+    return user_id is not None and hash_share(user_id, "model") < settings.challenger_share

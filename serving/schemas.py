@@ -1,6 +1,6 @@
 """What requests and responses look like. Unknown fields are refused."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
@@ -62,6 +62,20 @@ class Event(_Message):
     event_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "interaction"
     request_id: Token | None = Field(None, description="The recommendation that led to it.")
     timestamp: AwareDatetime | None = Field(None, description="When; the arrival when absent.")
+
+    def record(self, *, received_at: int) -> dict[str, Any]:
+        """As `serving.event_log` has it; `received_at` in microseconds."""
+        at = received_at if self.timestamp is None else round(self.timestamp.timestamp() * 1e6)
+        return {
+            "type": "event",
+            "event_id": self.event_id,
+            "request_id": self.request_id,
+            "user_id": self.user_id,
+            "item_id": self.item_id,
+            "event_type": self.event_type,
+            "timestamp": at,
+            "received_at": received_at,
+        }
 
 
 class EventBatch(_Message):

@@ -10,12 +10,13 @@ import bentoml
 from serving.app import create_app
 from serving.settings import load_settings
 
-app = create_app()
+settings = load_settings()
+app = create_app(settings)
 
 
 @bentoml.service(
     name="sasrec",
-    workers=load_settings().workers,
+    workers=settings.workers,
     traffic={"timeout": 10},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},

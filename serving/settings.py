@@ -49,6 +49,15 @@ class Settings(BaseSettings):
         default=0.2, gt=0, description="Past it, a request gets recent popularity, degraded."
     )
 
+    api_keys: Path | None = Field(
+        default=None, description="Key file; else api_keys.json of the site."
+    )
+    insecure: bool = Field(default=False, description="No keys; only this machine is answered.")
+    max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Largest request body.")
+    max_pending: int = Field(
+        default=32, ge=1, description="Requests under way per process before 503."
+    )
+
     @property
     def models(self) -> Path:
         """The model store of the site."""
@@ -63,6 +72,11 @@ class Settings(BaseSettings):
     def history_location(self) -> str | Path:
         """Where the online history is."""
         return self.history or self.feature_store / "history.db"
+
+    @property
+    def api_keys_file(self) -> Path:
+        """Where the API keys are."""
+        return self.api_keys or self.home / "api_keys.json"
 
     @property
     def event_log_location(self) -> Path:

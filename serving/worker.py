@@ -1,24 +1,25 @@
-"""What one serving process holds, and how it answers: models, histories, policy, event log."""
+"""What one serving process holds: models, histories, policy, event log."""
 
 import asyncio
+import logging
 import time
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
-from sasrec.policy import Slate, draw_slate
+from feature_repo.history import open_history
+from feature_repo.online import OnlineHistory, Unavailable
 from serving import metrics
-from serving.engine import Engine, top_candidates
+from serving.engine import Engine
 from serving.event_log import EventLog
-from serving.golden import replay
-from serving.histories import Histories, History, merge
-from serving.policy import choose_policy, request_seed
+from serving.histories import History, append_events, merge
+from serving.hot_swap import LiveModels
+from serving.policy import choose_policy, serves_challenger
+from serving.recommendation import Recommendation, recommend, recommend_popular
 from serving.registry import ModelStore
-from serving.registry.store import RegistryError
-from serving.schemas import Event, RecommendedItem, RecommendRequest, RecommendResponse
+from serving.schemas import Event, RecommendRequest
 from serving.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class Worker:
@@ -33,151 +34,82 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.store = ModelStore(settings.models)
-        self.engine = self._load()
+        self.models = LiveModels(ModelStore(settings.models), pinned=settings.model_version)
         settings.feature_store.mkdir(parents=True, exist_ok=True)
-        self.histories = Histories(settings.history_location, length=settings.history_length)
-        self.log = EventLog(settings.event_log_location)
+        self._history_store = open_history(settings.history_location)
+        self._histories = OnlineHistory(settings.feature_store, self._history_store)
+        self._log = EventLog(settings.event_log_location)
         # One thread computes; the event loop stays free to accept, refuse and report.
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
-
-    def _load(self) -> Engine:
-        version = self.settings.model_version or self.store.aliases().champion
-        if version is None:
-            raise RegistryError(f"{self.store.root}: no champion yet; run the pipeline first")
-        self.store.verify(version)
-        engine = Engine(self.store.path(version))
-        replay(engine, self.store.path(version))
-        engine.warm_up()
-        return engine
+        self._history_writer = ThreadPoolExecutor(1, thread_name_prefix="history-writer")
 
     def close(self) -> None:
         """Finish what is queued and let go of files."""
+        self.models.close()
         self._compute.shutdown()
-        self.log.close()
-        self.histories.close()
+        self._history_writer.shutdown()
+        self._log.close()
+        self._histories.close()
 
-    async def recommend(self, request: RecommendRequest) -> RecommendResponse:
-        """The slate for a request, logged with its propensities."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._compute, self._recommend, request
-        )
+    async def recommend(self, request: RecommendRequest) -> Recommendation:
+        """Answer a request and log what was shown. Degrades rather than fails."""
+        history, degraded = await self._history(request)
+        answer = await self._rank(self._engine(request.user_id), request, history, degraded)
+        self._log.append_later(answer.impression(time.time_ns() // 1000))
+        metrics.observe_recommendation(answer)
+        return answer
 
-    def _recommend(self, request: RecommendRequest) -> RecommendResponse:
-        engine = self.engine
-        request_id = request.request_id or uuid.uuid4().hex
-        stored = self.histories.latest(request.user_id) if request.user_id else History.empty()
-        history = merge(stored, request.recent_items)
-        degraded = None
-        scores = engine.scores(history.item_ids, history.timestamps)
-        if len(engine.encode(history.item_ids)) == 0:
-            scores = engine.items.popularity.copy()
+    async def _history(self, request: RecommendRequest) -> tuple[History, str | None]:
+        """The history to rank with, and why it may lack something."""
+        if request.user_id is None:
+            return merge(History.empty(), request.recent_items), None
+        try:
+            found = await self._histories.latest(request.user_id, self.settings.history_length)
+        except Unavailable:
+            return merge(History.empty(), request.recent_items), "history"
+        return merge(History(found.item_ids, found.timestamps), request.recent_items), None
+
+    def _engine(self, user_id: str | None) -> Engine:
+        snapshot = self.models.current
+        if snapshot.challenger is not None and serves_challenger(user_id, self.settings):
+            return snapshot.challenger
+        return snapshot.champion
+
+    async def _rank(
+        self, engine: Engine, request: RecommendRequest, history: History, degraded: str | None
+    ) -> Recommendation:
         policy = choose_policy(request.user_id, self.settings)
-        eligible = self._eligible(engine, request, history.item_ids)
-        candidates = top_candidates(scores, eligible, self.settings.candidates)
-        seed = request_seed(request_id)
-        slate = draw_slate(
-            candidates,
-            scores[candidates],
-            eligible,
-            request.k,
-            policy,
-            np.random.default_rng(seed),
-        )
-        response = RecommendResponse(
-            request_id=request_id,
-            model_version=engine.version,
-            policy=policy.name,
-            degraded=degraded,
-            items=_slots(engine, slate, scores),
-        )
-        self._log(request, response, history, slate, seed, len(candidates), int(eligible.sum()))
-        metrics.observe_slate(policy.name, slate, degraded)
-        return response
 
-    def _eligible(
-        self, engine: Engine, request: RecommendRequest, history: Sequence[str]
-    ) -> np.ndarray:
-        """(V + 1,) bool: what may be shown."""
-        if request.category is None:
-            eligible = np.ones(len(engine.vocabulary) + 1, dtype=bool)
-        else:
-            eligible = engine.items.in_category(request.category)
-        eligible[0] = False
-        eligible[engine.encode(request.exclude)] = False
-        if not request.allow_repeats:
-            eligible[engine.encode(history)] = False
-        return eligible
+        def compute() -> Recommendation:
+            return recommend(
+                engine,
+                request,
+                history,
+                policy,
+                candidates=self.settings.candidates,
+                degraded=degraded,
+            )
 
-    def _log(
-        self,
-        request: RecommendRequest,
-        response: RecommendResponse,
-        history: History,
-        slate: Slate,
-        seed: int,
-        candidates: int,
-        eligible: int,
-    ) -> None:
-        self.log.append_later(
-            {
-                "type": "impression",
-                "request_id": response.request_id,
-                "user_id": request.user_id,
-                "timestamp": time.time_ns() // 1000,
-                "policy": response.policy,
-                "model_version": response.model_version,
-                "degraded": response.degraded,
-                "seed": seed,
-                "history_length": len(history.item_ids),
-                "history_hash": history.hash(),
-                "candidates": candidates,
-                "eligible": eligible,
-                "item_ids": [item.item_id for item in response.items],
-                "scores": [item.score for item in response.items],
-                "propensities": slate.propensities.tolist(),
-                "explored": slate.explored.tolist(),
-            }
-        )
+        running = asyncio.get_running_loop().run_in_executor(self._compute, compute)
+        try:
+            return await asyncio.wait_for(running, self.settings.deadline_seconds)
+        except TimeoutError:
+            reason = "deadline"
+        except Exception:
+            logger.exception("the model failed")
+            reason = "model"
+        return recommend_popular(engine, request, history, reason=reason)
 
     async def record(self, events: Sequence[Event]) -> None:
-        """Make events durable, then visible to the next recommendation.
+        """Make events durable, then visible to the next recommendation of every worker.
 
         Raises:
             LogUnavailable: nothing was recorded.
         """
         now = time.time_ns() // 1000
-        records = [
-            {
-                "type": "event",
-                "event_id": event.event_id,
-                "request_id": event.request_id,
-                "user_id": event.user_id,
-                "item_id": event.item_id,
-                "event_type": event.event_type,
-                "timestamp": round(event.timestamp.timestamp() * 1e6) if event.timestamp else now,
-                "received_at": now,
-            }
-            for event in events
-        ]
-        await asyncio.wrap_future(self.log.append(records))
+        records = [event.record(received_at=now) for event in events]
+        await asyncio.wrap_future(self._log.append(records))
+        metrics.EVENTS.inc(len(records))
         await asyncio.get_running_loop().run_in_executor(
-            self._compute, self.histories.append, records
+            self._history_writer, append_events, self._history_store, records
         )
-        metrics.EVENTS.inc(len(events))
-
-
-def _slots(engine: Engine, slate: Slate, scores: np.ndarray) -> list[RecommendedItem]:
-    ids = engine.vocabulary.decode(slate.items)
-    return [
-        RecommendedItem(
-            item_id=item_id,
-            score=float(score) if np.isfinite(score) else None,
-            p_interact=None,
-            position=position,
-            propensity=propensity,
-        )
-        for position, (item_id, score, propensity) in enumerate(
-            zip(ids, scores[slate.items], slate.propensities.tolist(), strict=True)
-        )
-    ]

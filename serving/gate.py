@@ -1,0 +1,177 @@
+"""The first thing that a request meets: authentication, size, type and concurrency limits.
+
+A plain ASGI wrapper, since every refusal under overload costs what this costs. It also counts
+every answer, under a route name from a fixed set.
+"""
+
+from dataclasses import dataclass
+from time import perf_counter
+
+import orjson
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving import metrics
+from serving.security import LOOPBACK, ApiKeys, Role
+
+JSON = b"application/json"
+
+
+@dataclass(frozen=True)
+class Route:
+    """A path that callers may use.
+
+    Attributes:
+        name: the metric label.
+        role: the key that opens it; None for everyone.
+        limited: whether it counts against the concurrency limit.
+    """
+
+    name: str
+    role: Role | None = None
+    limited: bool = False
+
+
+ROUTES = {
+    "/v1/recommend": Route("recommend", "recommend", limited=True),
+    "/v1/events": Route("events", "events", limited=True),
+    "/v1/items": Route("items", "recommend"),
+    "/v1/history": Route("history", "admin"),
+    "/v1/status": Route("status", "admin"),
+    "/metrics": Route("metrics", "metrics"),
+    "/docs": Route("docs"),
+    "/openapi.json": Route("docs"),
+    "/": Route("console"),
+}
+OTHER = Route("other")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one worker accepts.
+
+    Attributes:
+        body_bytes: largest request body.
+        pending: recommendations and events under way at once.
+    """
+
+    body_bytes: int
+    pending: int
+
+
+class Refused(Exception):
+    """Answer `status` now."""
+
+    def __init__(self, status: int, error: str) -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = error
+
+
+class Gate:
+    """ASGI middleware in front of the application.
+
+    Args:
+        keys: None lets everyone on this machine in, and nobody else.
+    """
+
+    def __init__(self, app: ASGIApp, *, keys: ApiKeys | None, limits: Limits) -> None:
+        self.app = app
+        self.keys = keys
+        self.limits = limits
+        self.pending = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or pass it on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        route = ROUTES.get(scope["path"], OTHER)
+        started = perf_counter()
+        status = 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._admit(route, scope, receive, watch)
+        except Refused as refusal:
+            await _answer(refusal, watch)
+        finally:
+            metrics.observe_request(route.name, status, perf_counter() - started)
+
+    async def _admit(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        self._authenticate(route, scope, headers)
+        if route.limited and self.pending >= self.limits.pending:
+            raise Refused(503, "busy; try again")
+        if scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != JSON:
+            raise Refused(415, "the body must be application/json")
+        body = await self._read_body(headers, receive)
+        self.pending += route.limited
+        try:
+            await self.app(scope, _replay(body, receive), send)
+        finally:
+            self.pending -= route.limited
+
+    def _authenticate(self, route: Route, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        if self.keys is None:
+            if scope["client"] is None or scope["client"][0] not in LOOPBACK:
+                raise Refused(403, "this server has no keys and answers its own machine only")
+            return
+        if route.role is None:
+            return
+        scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not key:
+            raise Refused(401, "send 'Authorization: Bearer KEY'")
+        if not self.keys.allow(key.strip(), route.role):
+            raise Refused(403, f"this key does not open the role '{route.role}'")
+
+    async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """The whole body; refused as soon as it is known to be too large."""
+        too_large = Refused(413, f"the body is larger than {self.limits.body_bytes} bytes")
+        declared = headers.get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared) > self.limits.body_bytes:
+            raise too_large
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refused(400, "the connection closed before the body was complete")
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self.limits.body_bytes:
+                raise too_large
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body that was read already, then whatever comes after it."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+async def _answer(refusal: Refused, send: Send) -> None:
+    body = orjson.dumps({"error": refusal.error, "field": None})
+    headers = [(b"content-type", JSON), (b"content-length", str(len(body)).encode())]
+    if refusal.status in (429, 503):
+        headers.append((b"retry-after", b"1"))
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
