@@ -1,15 +1,11 @@
 """The model against another role of the same evaluation, user by user."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
-from sasrec.bootstrap import (
-    Interval,
-    mean_intervals,
-    ratio_intervals,
-    simultaneous_intervals,
-)
+from sasrec.bootstrap import Interval, mean_intervals, ratio_intervals, simultaneous_intervals
 from sasrec.evaluation import MODEL, Evaluation
 from sasrec.schema import DataError
 
@@ -67,7 +63,7 @@ def slice_differences(
             raise DataError(f"slices: '{slicing}' is not a slicing; found {known}")
         labels = np.array(evaluation.users[slicing].to_pylist())
         contrast = model - (1 - allowance.get(slicing, 0.0)) * reference
-        for label in np.unique(labels):
+        for label in sorted(set(labels), key=_in_reading_order):
             inside = labels == label
             if inside.sum() >= minimum_users:
                 found.append((slicing, str(label), float(reference[inside].mean())))
@@ -79,6 +75,12 @@ def slice_differences(
         np.stack(contrasts, axis=1), np.stack(members, axis=1), **_settings(evaluation)
     )
     return [SliceDifference(*slice_, i) for slice_, i in zip(found, intervals, strict=True)]
+
+
+def _in_reading_order(label: str) -> tuple[bool, int, str]:
+    """ "up to 5" before "6-10" before "over 10", "decile 2" before "decile 10"."""
+    number = re.search(r"\d+", label)
+    return label.startswith("over"), int(number.group()) if number else 0, label
 
 
 def _values(evaluation: Evaluation, role: str, metric: str) -> np.ndarray:

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sasrec.bootstrap import Interval
 from sasrec.comparison import SliceDifference
@@ -39,7 +40,7 @@ WIDTH = 4.6  # inches: close to a phone's width, so that labels stay readable th
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> str:
     """Loss and validation metrics by epoch."""
-    metric_names = [name for name in history[-1] if "@" in name]
+    metric_names = list(dict.fromkeys(name for row in history for name in row if "@" in name))
     panels = [["loss"], metric_names] if metric_names else [["loss"]]
     with _svg("Training loss and validation metrics by epoch", 1.9 * len(panels)) as figure:
         for place, names in enumerate(panels, start=1):
@@ -47,6 +48,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> str:
             for name, colour in zip(names, SERIES, strict=False):
                 drawn = [(row["epoch"], row[name]) for row in history if row.get(name) is not None]
                 axes.plot(*zip(*drawn, strict=True), color=colour, label=name)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_ylabel("training loss" if names == ["loss"] else "validation")
             if names != ["loss"]:
                 axes.legend()

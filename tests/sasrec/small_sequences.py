@@ -25,14 +25,15 @@ def evaluation_set(histories, targets):
 
 
 class Lookup:
-    """Scores (V + 1,) chosen by the newest item of the history; row 0 answers an empty one."""
+    """Scores (V + 1,) chosen by the `back`-th newest item; row 0 answers a shorter history."""
 
-    def __init__(self, table, name="lookup"):
+    def __init__(self, table, name="lookup", back=1):
         self.name = name
         self.table = torch.as_tensor(np.asarray(table), dtype=torch.float32)
+        self.back = back
 
     def logits(self, histories):
-        newest = [items[-1] if len(items) else PADDING for items in histories]
-        scores = self.table[newest]
+        rows = [i[-self.back] if len(i) >= self.back else PADDING for i in histories]
+        scores = self.table[rows]
         scores[:, PADDING] = -torch.inf
         return scores

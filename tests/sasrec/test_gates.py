@@ -1,0 +1,257 @@
+"""Gates: each outcome of each kind, the file's errors, and error rates with a known answer."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from sasrec.evaluation import CHAMPION, MODEL
+from sasrec.gates import DEFAULT_GATES, GateConfig, Verdict, decide
+from sasrec.schema import DataError
+from tests.sasrec.markov_world import World
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World()
+
+
+@pytest.fixture(scope="module")
+def good(world):
+    """A model that follows the world, against a champion that follows it as well."""
+    return world.evaluate(
+        world.model(0.1), baselines=world.baselines(), champion=world.model(0.1, seed=1)
+    )
+
+
+@pytest.fixture(scope="module")
+def bad(world):
+    return world.evaluate(world.model(100), baselines=world.baselines(), champion=world.model(0.1))
+
+
+def config(**gate):
+    entry = {"name": "the gate", "when_missing": "refuse", **gate}
+    return GateConfig.model_validate({"gates": [entry]})
+
+
+def judge(evaluation, evidence=None, **gate):
+    (result,) = decide(evaluation, config(**gate), evidence).results
+    return result
+
+
+def scored(evaluation, **ndcg_by_role):
+    """The evaluation with other NDCG@10 values (B,)."""
+    users = len(next(iter(ndcg_by_role.values())))
+    return dataclasses.replace(
+        evaluation,
+        users=pa.table({"user_id": [str(n) for n in range(users)]}),
+        per_user={role: pa.table({"ndcg@10": ndcg}) for role, ndcg in ndcg_by_role.items()},
+        metrics={role: {"ndcg@10": float(np.mean(v))} for role, v in ndcg_by_role.items()},
+        intervals={role: {} for role in ndcg_by_role},
+    )
+
+
+def test_the_default_gates_promote_a_good_model_and_hold_a_bad_one(good, bad):
+    gates = GateConfig.load(DEFAULT_GATES)
+    promoted, held = decide(good, gates), decide(bad, gates)
+    assert promoted.decision == "promote", promoted.summary
+    assert held.decision == "hold"
+    failed = {result.gate for result in held.results if result.passed is False}
+    assert {"beats bigram Markov", "holds up against the champion"} <= failed
+    assert "beats bigram Markov" in held.summary
+
+
+def test_without_a_champion_floors_and_baselines_decide(world):
+    alone = world.evaluate(world.model(0.1), baselines=world.baselines())
+    verdict = decide(alone, GateConfig.load())
+    by_gate = {result.gate: result for result in verdict.results}
+    assert verdict.decision == "promote"
+    assert by_gate["holds up against the champion"].passed is None
+    assert by_gate["holds up against the champion"].reason == "not evaluated: there is no champion"
+
+
+@pytest.mark.parametrize(
+    ("when_missing", "decision"),
+    [("ignore", "promote"), ("hold", "hold"), ("refuse", "refuse")],
+)
+def test_a_missing_input_counts_as_the_file_says(good, when_missing, decision):
+    gate = {"check": "measurement_bound", "measurement": "latency.p99_ms", "maximum": 50}
+    verdict = decide(good, config(**gate, when_missing=when_missing))
+    assert verdict.decision == decision
+    assert verdict.results[0].passed is None
+    assert verdict.results[0].reason == "not evaluated: 'latency.p99_ms' was not measured"
+
+
+def test_a_failure_outweighs_missing_evidence(good):
+    gates = GateConfig.model_validate(
+        {
+            "gates": [
+                {"name": "a", "check": "metric_bound", "metric": "ndcg@10", "minimum": 0.99,
+                 "when_missing": "refuse"},
+                {"name": "b", "check": "better_than", "role": "nobody", "metric": "ndcg@10",
+                 "when_missing": "refuse"},
+            ]
+        }
+    )  # fmt: skip
+    assert decide(good, gates).decision == "hold"
+
+
+def test_a_floor_needs_the_whole_interval(good):
+    interval = good.intervals[MODEL]["ndcg@10"]
+    gate = {"check": "metric_bound", "metric": "ndcg@10"}
+    assert judge(good, **gate, minimum=interval.low - 0.001).passed
+    assert not judge(good, **gate, minimum=(interval.low + interval.value) / 2).passed
+    assert judge(good, **gate, maximum=interval.high + 0.001).passed
+    assert not judge(good, **gate, maximum=(interval.high + interval.value) / 2).passed
+
+
+def test_measurements_come_from_evidence_by_dotted_name(good):
+    gate = {"check": "measurement_bound", "measurement": "serving_parity.agreement", "minimum": 1}
+    assert judge(good, {"serving_parity": {"agreement": 1.0}}, **gate).passed
+    failed = judge(good, {"serving_parity": {"agreement": 0.98}}, **gate)
+    assert failed.passed is False
+    assert failed.reason.startswith("serving_parity.agreement is 0.98")
+
+
+def test_a_worse_slice_is_named(good):
+    """A tenth of the users get nothing from the model; overall it is still better."""
+    rng = np.random.default_rng(0)
+    champion = rng.random(3000)
+    model = champion + 0.1
+    category = np.where(np.arange(3000) % 10 == 0, "jazz", "rock")
+    model[category == "jazz"] = 0
+    evaluation = scored(good, model=model, champion=champion)
+    users = evaluation.users.append_column("category", pa.array(category))
+    evaluation = dataclasses.replace(evaluation, users=users)
+    gate = {
+        "check": "no_worse_slice", "role": CHAMPION, "metric": "ndcg@10",
+        "slicings": ["category"], "tolerance": 0.1,
+    }  # fmt: skip
+    result = judge(evaluation, **gate)
+    assert result.passed is False
+    assert result.reason == "worse than allowed in category 'jazz' (300 users)"
+    assert judge(evaluation, **gate | {"tolerances": {"category": 0.99}}).passed is False
+    assert judge(good, **gate).passed
+
+
+def test_a_slicing_that_does_not_exist_is_an_error(good):
+    with pytest.raises(DataError, match="'colour' is not a slicing"):
+        judge(
+            good, check="no_worse_slice", role=CHAMPION, metric="ndcg@10",
+            slicings=["colour"], tolerance=0.1,
+        )  # fmt: skip
+
+
+def test_a_model_shown_the_future_is_impossibly_good(world):
+    class Oracle:
+        name = "oracle"
+
+        def __init__(self, test):
+            self.answers = iter(test.targets.items[test.targets.cu_seqlens[:-1]])
+
+        def logits(self, histories):
+            scores = world.model(0.1).logits(histories)
+            scores[range(len(histories)), [next(self.answers) for _ in range(len(histories))]] = 9
+            return scores
+
+    leaked = world.evaluate(Oracle(world.test), baselines=world.baselines())
+    honest = world.evaluate(world.model(0.1), baselines=world.baselines())
+    gates = GateConfig.load()
+    by_gate = {result.gate: result for result in decide(leaked, gates).results}
+    assert by_gate["not impossibly good"].passed is False
+    assert "look for the future" in by_gate["not impossibly good"].reason
+    honest_gate = {r.gate: r for r in decide(honest, gates).results}["not impossibly good"]
+    assert honest_gate.passed
+
+
+def next_item_ndcg(rng, users, quality):
+    """NDCG@10 of a model whose hit rate is `quality` of the usual, with users of all kinds."""
+    hit = rng.random(users) < quality * rng.beta(2, 5, users)
+    return np.where(hit, 1 / np.log2(1 + rng.integers(1, 11, users)), 0.0)
+
+
+def test_equal_models_are_called_better_at_most_as_often_as_stated(good):
+    rng = np.random.default_rng(0)
+    gate = {"check": "better_than", "role": CHAMPION, "metric": "ndcg@10"}
+    called_better = sum(
+        bool(judge(scored(good, model=model, champion=champion), **gate).passed)
+        for model, champion in (
+            (next_item_ndcg(rng, 500, 1.0), next_item_ndcg(rng, 500, 1.0)) for _ in range(200)
+        )
+    )
+    assert called_better <= 10
+
+
+def test_a_model_truly_five_percent_better_is_non_inferior_and_mostly_better(good):
+    """6,000 users; the two models agree on four users in five, as two trainings do."""
+    rng = np.random.default_rng(0)
+    users, repeats = 6000, 20
+    better = non_inferior = 0
+    for _ in range(repeats):
+        champion = next_item_ndcg(rng, users, 1.0)
+        fresh = rng.random(users) < 0.2
+        model = np.where(fresh, next_item_ndcg(rng, users, 1.25), champion)
+        evaluation = scored(good, model=model, champion=champion)
+        non_inferior += bool(
+            judge(evaluation, check="non_inferior", metric="ndcg@10", margin=0.05).passed
+        )
+        better += bool(
+            judge(evaluation, check="better_than", role=CHAMPION, metric="ndcg@10").passed
+        )
+    assert non_inferior == repeats
+    assert better > repeats / 2
+
+
+GATE = {
+    "name": "g", "check": "non_inferior", "metric": "ndcg@10", "margin": 0.1,
+    "when_missing": "hold",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({**GATE, "margin": 1.5}, "gates.0.non_inferior.margin: Input should be less than 1"),
+        ({**GATE, "check": "vibes"}, "gates.0: Input tag 'vibes' found using 'check' does not"),
+        ({**GATE, "margn": 0.1}, "gates.0.non_inferior.margn: Extra inputs are not permitted"),
+        (
+            {k: v for k, v in GATE.items() if k != "when_missing"},
+            "gates.0.non_inferior.when_missing: Field required",
+        ),
+        (
+            {"name": "b", "check": "metric_bound", "metric": "hr@10", "when_missing": "hold"},
+            "gates.0.metric_bound: Value error, give 'minimum', 'maximum' or both",
+        ),
+    ],
+)
+def test_a_wrong_file_is_one_line_with_file_and_field(tmp_path, entry, message):
+    path = tmp_path / "gates.yaml"
+    path.write_text(yaml.safe_dump({"gates": [entry]}))
+    with pytest.raises(DataError) as error:
+        GateConfig.load(path)
+    assert str(error.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_yaml_is_one_line(tmp_path):
+    path = tmp_path / "gates.yaml"
+    path.write_text("gates: [\n - {")
+    with pytest.raises(DataError, match=r"gates\.yaml: not YAML") as error:
+        GateConfig.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_used_twice_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"used twice: \['g'\]"):
+        GateConfig.model_validate({"gates": [GATE, GATE]})
+
+
+def test_a_verdict_survives_the_disk_and_reads_as_markdown(bad, tmp_path):
+    verdict = decide(bad, GateConfig.load())
+    verdict.save(tmp_path / "verdict.json")
+    assert Verdict.load(tmp_path / "verdict.json") == verdict
+    markdown = verdict.markdown()
+    assert markdown.startswith("## Hold\n")
+    assert markdown.count("\n|") == len(verdict.results) + 2
