@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from sasrec.data.vocabulary import PADDING, Vocabulary
 from sasrec.model import SASRec
 from sasrec.ranking import top_k
 from sasrec.schema import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
 MICROSECONDS = 1_000_000
@@ -50,6 +54,13 @@ class Recommender:
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.histories = histories or {}
+
+    @classmethod
+    def fit(cls, frame: "pd.DataFrame", preset: str = "default", **options: Any) -> "Recommender":
+        """Train on a data frame: `sasrec.fit.fit`, from the class it makes."""
+        from sasrec.fit import fit  # training needs this module
+
+        return fit(frame, preset, **options)
 
     @torch.inference_mode()
     def logits(self, histories: PackedSequences) -> Tensor:
