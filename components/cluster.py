@@ -53,10 +53,13 @@ class Cluster:
         """Upload a compiled pipeline as a version named by its content, unless it is there."""
         version_name = f"{PIPELINE}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
         pipeline = self._ensure(
-            "the pipeline", self._find_pipeline, lambda **options: self._uploads.upload_pipeline(
-                str(package), name=PIPELINE, display_name=PIPELINE, **self._scope(), **options
+            f"pipeline {PIPELINE}",
+            self._find_pipeline,
+            lambda **options: self._pipelines.pipeline_service_create_pipeline(
+                kfp_api.V2beta1Pipeline(name=PIPELINE, display_name=PIPELINE, **self._scope()),
+                **options,
             ),
-        )  # fmt: skip
+        )
         version = self._ensure(
             f"pipeline version {version_name}",
             lambda: self._find_version(pipeline.pipeline_id, version_name),

@@ -113,7 +113,9 @@ def watch(
 
 
 def _still_going(status: RunStatus, seconds: float) -> str:
-    message = f"run {status.run_id} is {status.state} after {seconds:.0f} s; it goes on, watch it again"
+    message = (
+        f"run {status.run_id} is {status.state} after {seconds:.0f} s; it goes on, watch it again"
+    )
     if pending := [stage for stage, state in status.stages.items() if state == "PENDING"]:
         message += (
             f"; {', '.join(pending)} waits for an image, quota or a node: "

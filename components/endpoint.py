@@ -32,14 +32,16 @@ class Endpoint(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KF_PIPELINES_", frozen=True, extra="ignore")
 
     endpoint: str = Field(description="URL of the API, such as https://kubeflow.example.com")
-    namespace: str = Field("", description="profile namespace; empty for a single-user install")
-    token: str = Field("", description="bearer token", repr=False)
-    sa_token_path: Path | None = Field(
-        None, description="file with a service account's token, read again for each request"
+    namespace: str = Field(
+        default="", description="profile namespace; empty for a single-user install"
     )
-    ca_file: Path | None = Field(None, description="certificate authority of the endpoint")
-    service_account: str = Field("", description="Kubernetes account that runs act as")
-    ui: str = Field("", description="URL of the UI, where it is not the endpoint's")
+    token: str = Field(default="", description="bearer token", repr=False)
+    sa_token_path: Path | None = Field(
+        default=None, description="file with a service account's token, read again for each request"
+    )
+    ca_file: Path | None = Field(default=None, description="certificate authority of the endpoint")
+    service_account: str = Field(default="", description="Kubernetes account that runs act as")
+    ui: str = Field(default="", description="URL of the UI, where it is not the endpoint's")
 
     @classmethod
     def from_environment(cls) -> "Endpoint":
@@ -75,6 +77,7 @@ class Endpoint(BaseSettings):
         if self.token or self.sa_token_path:
             configuration.api_key_prefix["authorization"] = "Bearer"
             configuration.refresh_api_key_hook = self._refresh_token
+            self._refresh_token(configuration)  # a key that is absent is never refreshed
         return kfp_server_api.ApiClient(configuration)
 
     def _refresh_token(self, configuration: kfp_server_api.Configuration) -> None:
@@ -93,7 +96,7 @@ class Endpoint(BaseSettings):
         """
         retrying = Retrying(
             retry=retry_if_exception(_is_transient),
-            wait=wait_exponential_jitter(initial=RETRY_SECONDS, max=30),
+            wait=wait_exponential_jitter(RETRY_SECONDS, max=30, jitter=RETRY_SECONDS),
             stop=stop_after_attempt(ATTEMPTS),
             reraise=True,
         )
@@ -118,8 +121,8 @@ class Endpoint(BaseSettings):
             )
         if error.status == 403:
             return (
-                f"403, no permission in namespace {namespace}; check KF_PIPELINES_NAMESPACE, or ask for "
-                f"the role kubeflow-edit there ({said})"
+                f"403, no permission in namespace {namespace}; check KF_PIPELINES_NAMESPACE, or "
+                f"ask for the role kubeflow-edit there ({said})"
             )
         if error.status == 404:
             return f"404, not found; check the name and KF_PIPELINES_NAMESPACE={namespace} ({said})"

@@ -45,7 +45,7 @@ def stage(name: str, run_dir: str) -> Iterator[Stage]:
     """Record one stage of a run in `<run_dir>/stages/<name>.json`.
 
     The record holds `status` (running, done, failed), `seconds`, `peak_memory_mib`, `detail` and,
-    after bad input, the one-line `error`.
+    in one line, an `error` when the input was bad or a `crash` when something else went wrong.
     """
     _die_with_parent()
     record = Path(run_dir) / "stages" / f"{name}.json"
@@ -67,10 +67,10 @@ def stage(name: str, run_dir: str) -> Iterator[Stage]:
     try:
         yield current
     except ValueError as error:
-        write("failed", error=" ".join(str(error).split()))
+        write("failed", error=_one_line(str(error)))
         raise
     except BaseException as error:
-        write("failed", crash=f"{type(error).__name__}: {error}")
+        write("failed", crash=f"{type(error).__name__}: {_one_line(str(error))}")
         raise
     write("done")
 
@@ -79,6 +79,10 @@ def read_stages(run_dir: Path) -> dict[str, dict[str, Any]]:
     """The records of the stages that have begun, in the order of the pipeline."""
     paths = {name: run_dir / "stages" / f"{name}.json" for name in STAGES}
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
 
 
 def _die_with_parent() -> None:
