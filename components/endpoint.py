@@ -32,9 +32,7 @@ class Endpoint(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="KF_PIPELINES_", frozen=True, extra="ignore")
 
     endpoint: str = Field(description="URL of the API, such as https://kubeflow.example.com")
-    namespace: str = Field(
-        default="", description="profile namespace; empty for a single-user install"
-    )
+    namespace: str = Field(default="", description="profile; empty for a single-user install")
     token: str = Field(default="", description="bearer token", repr=False)
     sa_token_path: Path | None = Field(
         default=None, description="file with a service account's token, read again for each request"
