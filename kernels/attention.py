@@ -2,8 +2,7 @@
 
 ``kernels::attention`` and ``kernels::attention_backward`` are custom operators, so that
 ``torch.compile``, CUDA graphs, autocast and autograd see one opaque, well-described operation.
-Each has a CPU implementation (``attention_cpu``) and, where Triton is importable, a CUDA one
-(``attention_triton``).
+Their implementations are ``attention_cpu`` and ``attention_triton``.
 """
 
 from typing import Any, Literal, overload
@@ -11,7 +10,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from kernels import attention_cpu, checks
+from kernels import backend, checks
 from kernels.checks import require
 
 
@@ -199,7 +198,7 @@ def _check_contents(tokens: int, cu_seqlens: Tensor, timestamps: Tensor | None) 
         checks.check_timestamps_contents(timestamps, cu_seqlens)
 
 
-@torch.library.custom_op("kernels::attention", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("kernels::attention", mutates_args=())
 def _attention(
     q: Tensor,
     k: Tensor,
@@ -213,12 +212,12 @@ def _attention(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     _check_contents(q.shape[0], cu_seqlens, timestamps)
-    return attention_cpu.forward(
+    return backend.attention(q.device).forward(
         q, k, v, cu_seqlens, seed, position_bias, time_bias, timestamps, dropout_p, scale
     )
 
 
-@torch.library.custom_op("kernels::attention_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("kernels::attention_backward", mutates_args=())
 def _attention_backward(
     d_out: Tensor,
     d_lse: Tensor | None,
@@ -235,7 +234,7 @@ def _attention_backward(
     dropout_p: float,
     scale: float,
 ) -> list[Tensor]:
-    gradients = attention_cpu.backward(
+    gradients = backend.attention(q.device).backward(
         d_out,
         d_lse,
         q,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels import checks, cross_entropy_cpu
+from kernels import backend, checks
 from kernels.checks import require
 
 Reduction = Literal["mean", "sum", "none"]
@@ -178,18 +178,20 @@ def _check_vector(vector: Tensor, name: str, size: int, hidden: Tensor) -> None:
     checks.check_device(vector, hidden, name, "hidden")
 
 
-@torch.library.custom_op("kernels::next_item_losses", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("kernels::next_item_losses", mutates_args=())
 def _next_item_losses(
     hidden: Tensor, item_embedding: Tensor, targets: Tensor, with_mean: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Losses ``(T,)``, log-sum-exp ``(T,)`` and, for backward, the mean item row ``(T, d)``."""
     checks.check_ids_contents(targets, "targets", item_embedding.shape[0])
-    lse, mean = cross_entropy_cpu.forward(hidden, item_embedding, None, None, None, with_mean)
+    lse, mean = backend.cross_entropy(hidden.device).forward(
+        hidden, item_embedding, None, None, None, with_mean
+    )
     target_rows = item_embedding[targets].to(lse.dtype)
     return lse - torch.linalg.vecdot(hidden.to(lse.dtype), target_rows), lse, mean
 
 
-@torch.library.custom_op("kernels::log_sum_exp", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("kernels::log_sum_exp", mutates_args=())
 def _log_sum_exp(
     hidden: Tensor,
     items: Tensor,
@@ -199,10 +201,12 @@ def _log_sum_exp(
     with_mean: bool,
 ) -> tuple[Tensor, Tensor]:
     """Log-sum-exp over the items without the excluded one, and the mean item row."""
-    return cross_entropy_cpu.forward(hidden, items, offset, item_ids, excluded_ids, with_mean)
+    return backend.cross_entropy(hidden.device).forward(
+        hidden, items, offset, item_ids, excluded_ids, with_mean
+    )
 
 
-@torch.library.custom_op("kernels::items_gradient", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("kernels::items_gradient", mutates_args=())
 def _items_gradient(
     d_lse: Tensor,
     hidden: Tensor,
@@ -213,7 +217,7 @@ def _items_gradient(
     lse: Tensor,
     targets: Tensor | None,
 ) -> Tensor:
-    return cross_entropy_cpu.items_gradient(
+    return backend.cross_entropy(hidden.device).items_gradient(
         d_lse, hidden, items, offset, item_ids, excluded_ids, lse, targets
     )
 
