@@ -4,7 +4,7 @@ A directory of segments, `<created>-<writer>.log`, where `created` is microsecon
 as 16 digits and `writer` is 8 hex digits; names sort by age. Each segment has one writer: a worker
 process that holds an exclusive `flock` on it while it lives. A segment is a run of frames
 
-    length   uint32, little-endian: bytes of the payload, at most MAX_PAYLOAD
+    length   uint32, little-endian: bytes of the payload
     crc      uint32, little-endian: CRC-32 (zlib) of the payload
     payload  one JSON object in UTF-8
 
@@ -18,9 +18,10 @@ and the payload is one of two records, told apart by "type"; timestamps are int 
      "item_ids": [str], "scores": [float|null], "propensities": [float], "explored": [bool]}
 
 An impression record is one slate; slot i is position i. An event may appear more than once (a
-client's retry, another worker): readers keep the first of each event_id, as `read` here does.
-A torn frame can only be the last of a segment whose writer died; it was never acknowledged, and
-the next writer that starts cuts it off.
+client's retry, another worker): readers keep the first of each user's event_id. A torn frame can
+only be the last of a segment whose writer died; it was never acknowledged, and the next writer that
+starts cuts it off. An empty `<segment>.applied` says that a finished segment is in the online
+history as well. `feature_repo.event_log` is the reader.
 """
 
 import fcntl
@@ -31,7 +32,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,9 @@ from typing import Any
 
 import orjson
 
+from serving import metrics
+
 _FRAME = struct.Struct("<II")
-MAX_PAYLOAD = 1 << 20
 SEGMENT_BYTES = 64 << 20
 
 
@@ -54,59 +56,61 @@ def frame(record: dict[str, Any]) -> bytes:
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def scan(segment: bytes) -> Iterator[tuple[int, bytes]]:
-    """(end offset, payload) of every whole frame, up to the first that is torn or damaged."""
+def whole_bytes(segment: bytes) -> int:
+    """How much of a segment is whole frames, up to the first that is torn or damaged."""
     offset = 0
     while offset + _FRAME.size <= len(segment):
         length, crc = _FRAME.unpack_from(segment, offset)
         end = offset + _FRAME.size + length
-        payload = segment[offset + _FRAME.size : end]
-        if length > MAX_PAYLOAD or end > len(segment) or zlib.crc32(payload) != crc:
-            return
-        yield end, payload
+        if end > len(segment) or zlib.crc32(segment[offset + _FRAME.size : end]) != crc:
+            break
         offset = end
+    return offset
 
 
-def read(directory: Path) -> Iterator[dict[str, Any]]:
-    """Every record of the log, segment by segment, each event once."""
-    seen: set[str] = set()
-    for path in segments(directory):
-        for _, payload in scan(path.read_bytes()):
-            record = orjson.loads(payload)
-            if record["type"] == "event":
-                if record["event_id"] in seen:
-                    continue
-                seen.add(record["event_id"])
-            yield record
+def repair(directory: Path) -> tuple[list[Path], int]:
+    """Cut torn tails off the segments whose writer is gone.
 
-
-def segments(directory: Path) -> list[Path]:
-    """Segment files, oldest first."""
-    return sorted(Path(directory).glob("*.log"))
-
-
-def repair(directory: Path) -> int:
-    """Cut torn tails off segments whose writer is gone; returns the bytes cut."""
-    cut = 0
-    for path in segments(directory):
+    Returns:
+        Those segments, oldest first, and the bytes cut.
+    """
+    finished, cut = [], 0
+    for path in sorted(Path(directory).glob("*.log")):
         with path.open("r+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
+            finished.append(path)
+            if _marker(path).exists():
+                continue
             content = file.read()
-            good = max((end for end, _ in scan(content)), default=0)
-            if good < len(content):
-                file.truncate(good)
+            whole = whole_bytes(content)
+            if whole < len(content):
+                file.truncate(whole)
                 os.fsync(file.fileno())
-                cut += len(content) - good
-    return cut
+                cut += len(content) - whole
+    return finished, cut
+
+
+def unapplied(finished: list[Path]) -> list[Path]:
+    """The finished segments whose events may be missing in the online history."""
+    return [path for path in finished if not _marker(path).exists()]
+
+
+def mark_applied(path: Path) -> None:
+    """Say that all events of a finished segment are in the online history."""
+    _marker(path).touch()
+
+
+def _marker(segment: Path) -> Path:
+    return segment.with_suffix(".applied")
 
 
 @dataclass(frozen=True)
 class _Pending:
     content: bytes
-    done: Future[None] | None
+    done: Future[Path] | None
 
 
 class EventLog:
@@ -115,26 +119,31 @@ class EventLog:
     Args:
         directory: created when absent; torn tails of dead writers are repaired.
         sync: makes a file descriptor's data durable.
+
+    Attributes:
+        finished: segments of earlier writers that are gone.
     """
 
     def __init__(self, directory: Path, *, sync: Callable[[int], None] = os.fdatasync) -> None:
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.repaired_bytes = repair(self.directory)
+        self.finished, self.repaired_bytes = repair(self.directory)
         self._sync = sync
         self._queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._segment = self.directory
         self._descriptor = -1
         self._size = 0
         self._open_segment()
         self._thread = threading.Thread(target=self._run, name="event-log", daemon=True)
         self._thread.start()
 
-    def append(self, records: list[dict[str, Any]]) -> Future[None]:
-        """Write records; the future completes once they are durable, all or none.
+    def append(self, records: list[dict[str, Any]]) -> Future[Path]:
+        """Write records; the future gives their segment once they are durable, all or none.
 
         The future fails with `LogUnavailable` when they are not.
         """
-        done: Future[None] = Future()
+        done: Future[Path] = Future()
+        done.set_running_or_notify_cancel()  # a caller that leaves does not take the records back
         self._queue.put(_Pending(b"".join(map(frame, records)), done))
         return done
 
@@ -143,7 +152,7 @@ class EventLog:
         self._queue.put(_Pending(frame(record), None))
 
     def close(self) -> None:
-        """Write what is queued, sync and release the segment."""
+        """Write what is queued and release the segment."""
         self._queue.put(None)
         self._thread.join()
         self._close_segment()
@@ -165,15 +174,16 @@ class EventLog:
                 b"".join(entry.content for entry in pending),
                 durable=any(entry.done is not None for entry in pending),
             )
-            error = None
         except OSError as problem:
+            metrics.EVENT_LOG_FAILURES.inc()
             error = LogUnavailable(problem.errno, f"event log: {problem.strerror}")
-        for entry in pending:
-            if entry.done is not None:
-                if error is None:
-                    entry.done.set_result(None)
-                else:
+            for entry in pending:
+                if entry.done is not None:
                     entry.done.set_exception(error)
+        else:
+            for entry in pending:
+                if entry.done is not None:
+                    entry.done.set_result(self._segment)
 
     def _write(self, content: bytes, *, durable: bool) -> None:
         """Append to the segment; on failure take back what was not acknowledged."""
@@ -195,8 +205,9 @@ class EventLog:
 
     def _open_segment(self) -> None:
         name = f"{time.time_ns() // 1000:016d}-{secrets.token_hex(4)}.log"
+        self._segment = self.directory / name
         self._descriptor = os.open(
-            self.directory / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640
+            self._segment, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640
         )
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self._size = 0

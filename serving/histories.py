@@ -2,11 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from feature_repo.history import Event, HistoryStore
 
 
 @dataclass(frozen=True)
@@ -45,15 +42,4 @@ def merge(stored: History, recent_items: Sequence[str]) -> History:
     return History(
         stored.item_ids + added,
         stored.timestamps + [now - len(added) + i for i in range(1, len(added) + 1)],
-    )
-
-
-def append_events(store: HistoryStore, records: Iterable[dict[str, Any]]) -> int:
-    """Make logged events visible to every worker; returns how many were new."""
-    return store.append_many(
-        (
-            record["user_id"],
-            Event(record["event_id"], record["item_id"], record["event_type"], record["timestamp"]),
-        )
-        for record in records
     )

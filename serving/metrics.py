@@ -37,6 +37,12 @@ PROPENSITY = Histogram(
     buckets=PROPENSITY_BUCKETS,
 )
 EVENTS = Counter("reco_events_total", "Events acknowledged as durable.")
+EVENT_LOG_FAILURES = Counter(
+    "reco_event_log_failures_total", "Groups of records that the event log could not write."
+)
+HISTORY_FAILURES = Counter(
+    "reco_history_write_failures_total", "Failed attempts to apply events to the online history."
+)
 GENERATION = Gauge(
     "reco_champion_generation",
     "Generation of the aliases that a worker serves.",

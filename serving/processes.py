@@ -15,7 +15,7 @@ import httpx
 from serving.registry.bento import bentoml_home
 
 SERVICE = "serving.service:Recommender"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 10.0
 
 

@@ -10,8 +10,9 @@ from feature_repo.history import open_history
 from feature_repo.online import OnlineHistory, Unavailable
 from serving import metrics
 from serving.engine import Engine
-from serving.event_log import EventLog
-from serving.histories import History, append_events, merge
+from serving.event_log import EventLog, unapplied
+from serving.histories import History, merge
+from serving.history_writer import HistoryWriter, catch_up
 from serving.hot_swap import LiveModels
 from serving.policy import choose_policy, serves_challenger
 from serving.recommendation import Recommendation, recommend, recommend_popular
@@ -36,19 +37,20 @@ class Worker:
         self.settings = settings
         self.models = LiveModels(ModelStore(settings.models), pinned=settings.model_version)
         settings.feature_store.mkdir(parents=True, exist_ok=True)
-        self._history_store = open_history(settings.history_location)
-        self._histories = OnlineHistory(settings.feature_store, self._history_store)
+        store = open_history(settings.history_location)
+        self._histories = OnlineHistory(settings.feature_store, store)
         self._log = EventLog(settings.event_log_location)
+        catch_up(store, unapplied(self._log.finished))
+        self._history_writer = HistoryWriter(store)
         # One thread computes; the event loop stays free to accept, refuse and report.
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._history_writer = ThreadPoolExecutor(1, thread_name_prefix="history-writer")
 
     def close(self) -> None:
         """Finish what is queued and let go of files."""
         self.models.close()
         self._compute.shutdown()
-        self._history_writer.shutdown()
         self._log.close()
+        self._history_writer.close()
         self._histories.close()
 
     async def recommend(self, request: RecommendRequest) -> Recommendation:
@@ -103,13 +105,13 @@ class Worker:
     async def record(self, events: Sequence[Event]) -> None:
         """Make events durable, then visible to the next recommendation of every worker.
 
+        While the online history is away they are durable all the same, and visible when it is back.
+
         Raises:
             LogUnavailable: nothing was recorded.
         """
         now = time.time_ns() // 1000
         records = [event.record(received_at=now) for event in events]
-        await asyncio.wrap_future(self._log.append(records))
+        segment = await asyncio.wrap_future(self._log.append(records))
         metrics.EVENTS.inc(len(records))
-        await asyncio.get_running_loop().run_in_executor(
-            self._history_writer, append_events, self._history_store, records
-        )
+        await asyncio.wrap_future(self._history_writer.append(records, segment))
