@@ -7,7 +7,7 @@ from sasrec.data.download import ARCHIVES, download
 from sasrec.data.simulated import Storefront
 from sasrec.data.source import Source
 from sasrec.data.sources.folder import read_source
-from sasrec.schema import DataError
+from sasrec.schema import INTERACTIONS, DataError
 
 __all__ = ["Source", "load"]
 
@@ -35,6 +35,12 @@ def load(
     Raises:
         DataError: nothing is found there, or what is found breaks the contract.
     """
+    columns = columns or {}
+    unknown = columns.keys() - set(INTERACTIONS.names[:-1])
+    if unknown:
+        raise DataError(
+            f"column mapping: unknown column '{min(unknown)}'; known are {INTERACTIONS.names[:-1]}"
+        )
     if dataset == "simulated":
         return Storefront(seed=seed).source()
     if dataset not in NAMED:
@@ -43,10 +49,12 @@ def load(
             raise DataError(
                 f"dataset '{dataset}': no such file or folder, and not one of {list(NAMED)}"
             )
-        return read_source(path, name=str(dataset), columns=columns or {})
+        return read_source(path, name=str(dataset), columns=columns)
     if data_dir is None:
+        if dataset not in ARCHIVES:
+            raise DataError(f"{dataset}: not downloaded; name the folder that holds it: --data-dir")
         folder = download(ARCHIVES[dataset])
     else:
         folder = Path(data_dir)
         folder = folder / dataset if (folder / dataset).is_dir() else folder
-    return read_source(folder, name=str(dataset), columns=columns or {})
+    return read_source(folder, name=str(dataset), columns=columns)

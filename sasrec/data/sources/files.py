@@ -13,10 +13,13 @@ from sasrec.schema import DataError
 SUFFIXES = (".parquet", ".csv", ".tsv", ".inter", ".item", ".txt", ".data", ".dat")
 
 # Files without a header whose columns their publisher fixed.
-_ML_100K_GENRES = (
-    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|"
-    "Film-Noir|Horror|Musical|Mystery|Romance|Sci-Fi|Thriller|War|Western"
-).split("|")
+# fmt: off
+_ML_100K_GENRES = [
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
+    "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
+    "Thriller", "War", "Western",
+]
+# fmt: on
 _PUBLISHED_COLUMNS = {
     "movies.dat": ["item_id", "title", "genres"],
     "u.item": ["item_id", "title", "release_date", "video_date", "url", *_ML_100K_GENRES],
@@ -106,10 +109,10 @@ def _is_number(field: str) -> bool:
 
 
 def _genres_from_flags(table: pa.Table) -> pa.Table:
-    """`u.item` ends in one 0/1 column per genre: one column `genres` joined by '|' instead."""
+    """`u.item` ends in one 0/1 column per genre: one column `genres` joined by spaces instead."""
     flags = [
         pc.if_else(pc.equal(table[genre], "1"), genre, pa.scalar(None, pa.string()))
         for genre in _ML_100K_GENRES
     ]
-    genres = pc.binary_join_element_wise(*flags, "|", null_handling="skip")
+    genres = pc.binary_join_element_wise(*flags, " ", null_handling="skip")
     return table.select(["item_id", "title", "release_date"]).append_column("genres", genres)
