@@ -50,7 +50,7 @@ def definitions(generation: Path) -> list[Any]:
             online=online,
             source=FileSource(
                 name=name,
-                path=str(generation / f"{name}.parquet"),
+                path=str(generation / name / "*.parquet"),
                 file_format=ParquetFormat(),
                 timestamp_field="event_timestamp",
                 description=f"Built by feature_repo.publish: {description}",

@@ -34,7 +34,6 @@ class Mirror:
     def __init__(self, repo_dir: Path, history: HistoryStore) -> None:
         self._repo_dir = Path(repo_dir)
         self._history = history
-        self._online = OnlineHistory(repo_dir, history)
         self._generation: Path | None = None
         self._lock = (self._repo_dir / "mirror.lock").open("w")
         try:
@@ -49,6 +48,7 @@ class Mirror:
         if generation != self._generation:
             self._history.mark_all()
             self._store = open_store(generation)
+            self._online = OnlineHistory(self._repo_dir, self._history)
             self._generation = generation
         changed = self._history.changed(BATCH)
         if changed:

@@ -1,6 +1,7 @@
 """What serving reads: Feast's snapshot of a user, and what the user did since, as one history."""
 
 import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from feature_repo.definitions import SERVICE
 from feature_repo.history import HistoryStore
 from feature_repo.history.protocol import LIMIT, Event
-from feature_repo.store import current_generation, open_store
+from feature_repo.store import open_store, published_generation
 
 
 class Unavailable(RuntimeError):
@@ -28,7 +29,7 @@ class UserHistory:
 class OnlineHistory:
     """Reads users' histories: the published snapshot merged with the online history.
 
-    A new publish is noticed at the next read. One instance may be used by many threads.
+    A new publish is noticed at a read, and opened in the background. Threads may share one.
 
     Args:
         repo_dir: the feature store's folder; before the first publish, every snapshot is empty.
@@ -55,7 +56,8 @@ class OnlineHistory:
         self._failed = 0
         self._retry_at = 0.0
         self._readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="online-history")
-        self._snapshot = _Snapshot(None)
+        self._snapshot = _Snapshot(published_generation(self._repo_dir))
+        self._opening = threading.Lock()
 
     async def latest(self, user_id: str, n: int) -> UserHistory:
         """The newest `n` events.
@@ -85,11 +87,17 @@ class OnlineHistory:
 
     def snapshot(self, user_id: str) -> tuple[UserHistory, int]:
         """What Feast's online store holds of the user, and its timestamp in seconds; 0 if none."""
-        link = self._repo_dir / "current"
-        generation = current_generation(self._repo_dir) if link.exists() else None
-        if generation != self._snapshot.generation:
-            self._snapshot = _Snapshot(generation)
+        generation = published_generation(self._repo_dir)
+        if generation != self._snapshot.generation and self._opening.acquire(blocking=False):
+            self._readers.submit(self._open, generation)
         return self._snapshot.read(user_id)
+
+    def _open(self, generation: Path | None) -> None:
+        """Open a new publish while others go on reading the one before."""
+        try:
+            self._snapshot = _Snapshot(generation)
+        finally:
+            self._opening.release()
 
     def close(self) -> None:
         """Wait for reads under way, and close the history store."""
@@ -105,6 +113,7 @@ class _Snapshot:
         if generation is not None:
             self._store = open_store(generation)
             self._service = self._store.get_feature_service(SERVICE)
+            self.read("")  # so that no request pays for the first connection
 
     def read(self, user_id: str) -> tuple[UserHistory, int]:
         if self.generation is None:

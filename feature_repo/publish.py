@@ -6,43 +6,71 @@ next publish removes what it left.
 """
 
 import fcntl
+import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from feature_repo.definitions import definitions
-from feature_repo.store import CUTOFFS, GENERATIONS, configure, make_current, open_store
-from feature_repo.tables import build
-from sasrec.schema import IMPRESSIONS, ITEMS, DataError
+from feature_repo.inputs import create_latest, find_partitions, load
+from feature_repo.quality import Check, Limits, run_checks
+from feature_repo.store import (
+    CUTOFFS,
+    GENERATIONS,
+    configure,
+    make_current,
+    open_store,
+    published_generation,
+    remove_unfinished,
+)
+from feature_repo.tables import HISTORY_LIMIT, SPILL, build
+from sasrec.schema import DataError
 
 ONLINE_VIEWS = ["user_sequence", "user_stats", "item_stats"]
-STEP = "INTERVAL 1 MICROSECOND"
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
 class PublishReport:
-    """What was published.
+    """What was published; also `report.json` of the generation.
 
     Attributes:
         generation: name of the folder under `generations/`.
+        as_of: ISO 8601, the moment the online store holds.
         rows: rows of each offline table.
-        events: interactions used; `future_events` lie after `as_of` and were left out.
-        newest_event: the latest timestamp used.
+        events: interactions in the offline tables.
+        users: with at least one of them.
+        longest_history: events of the user with most.
+        newest_event: ISO 8601, the latest timestamp among them.
+        future_events: interactions after `as_of`, left out.
+        incremental: new partitions were added to the last publish; False for a full build.
+        partitions: the day files that are in, by name, each with its size and modification time.
+        quarantined: day files that could not be read, each with the reason.
+        checks: of quality and freshness, see `feature_repo.quality`.
         seconds: of building the tables, applying the definitions and loading the online store.
     """
 
     generation: str
+    as_of: str
     rows: dict[str, int]
     events: int
+    users: int
+    longest_history: int
+    newest_event: str
     future_events: int
-    newest_event: datetime
+    incremental: bool
+    partitions: dict[str, str]
+    quarantined: dict[str, str]
+    checks: list[Check]
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -55,14 +83,17 @@ def publish(
     cutoffs: pa.Table | None,
     as_of: datetime,
     profile: str = "local",
-    memory_limit: str = "8GB",
+    limits: Limits | None = None,
+    memory_limit: str = "4GB",
 ) -> PublishReport:
-    """Make `repo_dir` serve the features of `interactions`, and no event after `as_of`.
+    """Make `repo_dir` serve the features of `interactions`, and of no event after `as_of`.
 
     Args:
         repo_dir: the feature store's folder; made if absent.
-        interactions: table, or Parquet file or folder, of `sasrec.schema.INTERACTIONS`, cleaned:
-            within a user, timestamps strictly increase.
+        interactions: of `sasrec.schema.INTERACTIONS`, cleaned: within a user, timestamps strictly
+            increase. A table, a Parquet file, or a folder of `day=YYYY-MM-DD` partitions
+            (`inputs.write_days`), of which only those are read that are new since the last
+            publish. The result is the same.
         items: of `sasrec.schema.ITEMS`, or None.
         impressions: of `sasrec.schema.IMPRESSIONS`, or None.
         cutoffs: (user_id, cutoff): the moments at which `extract.sequences_as_of` will ask, on
@@ -70,30 +101,34 @@ def publish(
             moment at all: quadratic in the length of a history, so for small data only.
         as_of: the moment the online store holds, with a time zone.
         profile: "local" or "production", see `feature_store.*.yaml`.
+        limits: what quality checks tolerate; by default `Limits()`.
         memory_limit: of DuckDB, beyond which it spills to disk.
 
     Raises:
-        DataError: two events of a user share a timestamp, or there are no events.
+        DataError: there are no events, a check failed (its reason is the message), or another
+            publish is running. What was published before stays.
     """
     repo_dir = Path(repo_dir).resolve()
-    (repo_dir / GENERATIONS).mkdir(parents=True, exist_ok=True)
     with _only_publisher(repo_dir):
+        remove_unfinished(repo_dir)
+        previous = published_generation(repo_dir)
         generation = repo_dir / GENERATIONS / datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        generation.mkdir()
+        (generation / SPILL).mkdir(parents=True)
         configure(generation, profile)
         seconds = {}
 
         started = time.monotonic()
         with duckdb.connect(config={"memory_limit": memory_limit}) as connection:
-            connection.execute(f"SET temp_directory = '{generation / 'spill'}'")
+            connection.execute(f"SET temp_directory = '{generation / SPILL}'")
             connection.execute("SET TimeZone = 'UTC'")
-            events, future_events, newest = _load(
-                connection, interactions, items, impressions, cutoffs, as_of
+            facts = _build(
+                connection, generation, previous, interactions, items, impressions, cutoffs, as_of
             )
-            if cutoffs is not None:
-                connection.table("cutoffs").write_parquet(str(generation / CUTOFFS))
-            rows = build(connection, generation)
+            checks = run_checks(connection, previous, limits or Limits())
+        shutil.rmtree(generation / SPILL)
         seconds["build"] = time.monotonic() - started
+        if failed := [check for check in checks if check.verdict == "fail"]:
+            raise DataError(f"feature store: {'; '.join(check.reason for check in failed)}")
 
         started = time.monotonic()
         store = open_store(generation)
@@ -105,67 +140,84 @@ def publish(
             store.materialize(datetime(1970, 1, 1, tzinfo=UTC), as_of, feature_views=ONLINE_VIEWS)
         seconds["materialize"] = time.monotonic() - started
 
+        report = PublishReport(generation.name, checks=checks, seconds=seconds, **facts)
+        (generation / REPORT).write_text(json.dumps(asdict(report), indent=2))
         make_current(repo_dir, generation)
-        return PublishReport(generation.name, rows, events, future_events, newest, seconds)
+        return report
 
 
-def _load(
+def read_report(generation: Path) -> dict[str, Any]:
+    """The `PublishReport` of a generation, as a dictionary."""
+    return json.loads((generation / REPORT).read_text())
+
+
+def _build(
     connection: duckdb.DuckDBPyConnection,
+    generation: Path,
+    previous: Path | None,
     interactions: pa.Table | Path,
     items: pa.Table | Path | None,
     impressions: pa.Table | Path | None,
     cutoffs: pa.Table | None,
     as_of: datetime,
-) -> tuple[int, int, datetime]:
-    """Create what `tables` reads; returns events used, events after `as_of`, and the newest."""
-    _view(connection, "interactions", interactions)
-    _view(connection, "items", items if items is not None else ITEMS.empty_table())
-    _view(
+) -> dict[str, Any]:
+    """Build the offline tables; returns the fields of `PublishReport` that this settles."""
+    partitions = None
+    if isinstance(interactions, Path) and interactions.is_dir():
+        partitions = find_partitions(interactions, _reusable(previous, as_of))
+    incremental = partitions is not None and partitions.incremental
+    load(
         connection,
-        "impressions",
-        impressions if impressions is not None else IMPRESSIONS.empty_table(),
+        interactions=interactions if partitions is None else partitions.new,
+        items=items,
+        impressions=impressions,
+        cutoffs=cutoffs,
+        as_of=as_of,
+        histories=previous if incremental else None,
     )
-    connection.execute("SET VARIABLE as_of = $1::TIMESTAMPTZ", [as_of])
-    connection.execute(
-        "CREATE VIEW events AS SELECT user_id, item_id, timestamp, event_type FROM interactions"
-        " WHERE timestamp <= getvariable('as_of')"
-    )
-    ties = connection.execute(
-        "SELECT user_id, timestamp::VARCHAR FROM events GROUP BY ALL HAVING count(*) > 1 LIMIT 1"
-    ).fetchall()
-    if ties:
-        raise DataError(
-            f"interactions: user '{ties[0][0]}' has two events at {ties[0][1]}; "
-            "clean the source first, which separates ties"
-        )
-    connection.execute(
-        "CREATE TABLE cutoffs AS SELECT DISTINCT user_id, getvariable('as_of') + "
-        f"{STEP} AS cutoff FROM events"
-    )
-    if cutoffs is None:
-        connection.execute(f"INSERT INTO cutoffs SELECT user_id, timestamp + {STEP} FROM events")
-    else:
-        connection.register("requested", cutoffs)
-        connection.execute("INSERT INTO cutoffs SELECT DISTINCT user_id, cutoff FROM requested")
-    [(events, newest)] = connection.execute(
-        "SELECT count(*), max(timestamp) FROM events"
+    if cutoffs is not None:
+        connection.table("cutoffs").write_parquet(str(generation / CUTOFFS))
+    rows = build(connection, generation)
+    create_latest(connection, "current_sequence", generation)
+    [(events, users, longest, newest)] = connection.execute(
+        "SELECT coalesce(sum(len(item_ids)), 0)::BIGINT, count(*), max(len(item_ids)),"
+        " max(event_timestamp) FROM current_sequence"
     ).fetchall()
     if not events:
         raise DataError(f"interactions: no event at or before {as_of.isoformat()}")
-    [(total,)] = connection.execute("SELECT count(*) FROM interactions").fetchall()
-    return events, total - events, newest
+    [(future_events,)] = connection.execute(
+        "SELECT count(*) FROM interactions WHERE timestamp > getvariable('as_of')"
+    ).fetchall()
+    return {
+        "as_of": as_of.isoformat(),
+        "rows": rows,
+        "events": events,
+        "users": users,
+        "longest_history": longest,
+        "newest_event": newest.isoformat(),
+        "future_events": future_events,
+        "incremental": incremental,
+        "partitions": partitions.known if partitions else {},
+        "quarantined": partitions.broken if partitions else {},
+    }
 
 
-def _view(connection: duckdb.DuckDBPyConnection, name: str, source: pa.Table | Path) -> None:
-    if isinstance(source, pa.Table):
-        connection.register(name, source)
-    else:
-        pattern = source / "**" / "*.parquet" if source.is_dir() else source
-        connection.read_parquet(str(pattern)).create_view(name)
+def _reusable(previous: Path | None, as_of: datetime) -> dict[str, str]:
+    """The partitions whose events the last publish holds in full; empty if it left any out."""
+    if previous is None:
+        return {}
+    report = read_report(previous)
+    complete = (
+        report["future_events"] == 0
+        and report["longest_history"] < HISTORY_LIMIT
+        and datetime.fromisoformat(report["as_of"]) <= as_of
+    )
+    return report["partitions"] if complete else {}
 
 
 @contextmanager
 def _only_publisher(repo_dir: Path) -> Iterator[None]:
+    repo_dir.mkdir(parents=True, exist_ok=True)
     with (repo_dir / "publish.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

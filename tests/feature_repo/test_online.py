@@ -66,11 +66,14 @@ def test_before_the_first_publish_only_the_tail_is_read(tmp_path):
 def test_a_new_publish_is_noticed(site, interactions):
     online = OnlineHistory(site, open_history(site / "history.db"))
     full = online.read("u3", 1000)
-    middle = START + (END - START) / 2
+    as_of = END - (END - START) / 4
     publish(
-        site, interactions=interactions, items=None, impressions=None, cutoffs=None, as_of=middle
+        site, interactions=interactions, items=None, impressions=None, cutoffs=None, as_of=as_of
     )
-    assert 0 < len(online.read("u3", 1000).item_ids) < len(full.item_ids)
+    deadline = time.monotonic() + 30
+    while (found := online.read("u3", 1000)) == full and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert 0 < len(found.item_ids) < len(full.item_ids)
 
 
 def test_a_hanging_store_costs_a_few_timeouts_and_then_nothing(tmp_path):

@@ -1,0 +1,92 @@
+"""A failing check stops the publish with its reason, and what was published stays."""
+
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from feature_repo.publish import publish
+from feature_repo.quality import Limits, population_stability_index
+from feature_repo.store import current_generation
+from sasrec.schema import ITEMS, TIMESTAMP, DataError
+from tests.feature_repo.small_history import END, START, make_interactions
+
+SMALL = {"min_sample": 20}
+
+
+def run(repo_dir, interactions, items=None, limits=None, as_of=END):
+    report = publish(
+        repo_dir,
+        interactions=interactions,
+        items=items,
+        impressions=None,
+        cutoffs=pa.table({"user_id": pa.array([], pa.string()), "cutoff": pa.array([], TIMESTAMP)}),
+        as_of=as_of,
+        limits=limits,
+    )
+    return {check.name: check for check in report.checks}
+
+
+def test_psi_of_a_known_shift():
+    assert population_stability_index(np.array([50, 50]), np.array([5, 5])) == 0
+    expected = 0.3 * np.log(0.8 / 0.5) + -0.3 * np.log(0.2 / 0.5)
+    found = population_stability_index(np.array([50, 50]), np.array([80, 20]))
+    assert found == pytest.approx(expected)
+
+
+def test_a_steady_second_publish_passes_and_the_first_says_what_it_cannot_know(
+    tmp_path, interactions
+):
+    cut = END - timedelta(days=5)
+    first = run(tmp_path, interactions, as_of=cut)
+    assert first["volume"].verdict == first["popularity_drift"].verdict == "not evaluated"
+    second = run(tmp_path, interactions, limits=Limits(**SMALL))
+    assert second["volume"].value > 1
+    assert {c.name: c.verdict for c in second.values()} == {
+        "duplicates": "pass",
+        "freshness": "pass",
+        "unknown_items": "not evaluated",
+        "volume": "pass",
+        "length_drift": "pass",
+        "popularity_drift": "pass",
+    }
+
+
+def shifted(interactions):
+    """From day 40 on, everybody acts on one item."""
+    late = pc.greater(interactions["timestamp"], pa.scalar(START + timedelta(days=40), TIMESTAMP))
+    items = pc.if_else(late, "i0", interactions["item_id"])
+    return interactions.set_column(1, interactions.schema.field(1), items)
+
+
+CATALOGUE = pa.table(
+    {
+        "item_id": [f"i{i}" for i in range(40)],
+        "title": pa.nulls(40, pa.string()),
+        "category": ["c"] * 40,
+        "created_at": pa.nulls(40, TIMESTAMP),
+    },
+    schema=ITEMS,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "reason"),
+    [
+        (lambda i: i.slice(0, 900), {}, "volume: 900 events after"),
+        (shifted, {}, "popularity_drift: the PSI of item popularity"),
+        (lambda i: make_interactions(2000, 3000, 1), {}, "length_drift: the PSI of history length"),
+        (lambda i: i, {"items": CATALOGUE}, r"unknown_items: .* of the events have an item"),
+        (lambda i: i, {"as_of": END + timedelta(days=9)}, "freshness: the newest event is 9 days"),
+    ],
+    ids=["volume", "popularity", "length", "unknown items", "freshness"],
+)
+def test_a_failing_check_stops_the_publish(tmp_path, interactions, change, options, reason):
+    run(tmp_path, interactions, as_of=START + timedelta(days=40))
+    before = current_generation(tmp_path)
+    limits = Limits(max_age=timedelta(days=8), **SMALL)
+    with pytest.raises(DataError, match=reason):
+        run(tmp_path, change(interactions), limits=limits, **options)
+    assert current_generation(tmp_path) == before
