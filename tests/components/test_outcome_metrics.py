@@ -1,0 +1,65 @@
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from components.outcome_metrics import push_outcome
+
+
+@pytest.fixture
+def gateway():
+    """A Pushgateway that remembers what was put where."""
+    received = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self):
+            length = int(self.headers["Content-Length"])
+            received[self.path] = self.rfile.read(length).decode()
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}", received
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def record(run_dir, **stages):
+    folder = run_dir / "stages"
+    folder.mkdir()
+    for stage, status in stages.items():
+        (folder / f"{stage}.json").write_text(json.dumps({"status": status, "seconds": 2.5}))
+
+
+@pytest.mark.parametrize(
+    ("stages", "succeeded", "outcome"),
+    [
+        ({"gate": "done", "deploy": "done"}, True, "deployed"),
+        ({"gate": "done"}, True, "held"),
+        ({"ingest": "failed"}, False, "failed"),
+        ({"gate": "done", "deploy": "running"}, False, "failed"),
+        ({}, False, "failed"),
+    ],
+)
+def test_each_outcome_has_its_own_group(gateway, tmp_path, stages, succeeded, outcome):
+    address, received = gateway
+    record(tmp_path, **stages)
+    assert push_outcome(address, tmp_path, succeeded=succeeded) == outcome
+    [(path, text)] = received.items()
+    assert path == f"/metrics/job/sasrec-pipeline/outcome/{outcome}"
+    assert "reco_pipeline_last_run_timestamp_seconds 1" in text
+    for stage in stages:
+        assert f'reco_pipeline_stage_seconds{{stage="{stage}"}} 2.5' in text
+
+
+def test_a_gateway_that_is_away_fails_the_report(tmp_path):
+    record(tmp_path)
+    with pytest.raises(OSError, match="refused"):
+        push_outcome("127.0.0.1:9", tmp_path, succeeded=True)
