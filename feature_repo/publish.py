@@ -5,12 +5,10 @@ last and in one rename. A publish killed at any instant changes nothing that a r
 next publish removes what it left.
 """
 
-import fcntl
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from io import StringIO
@@ -27,7 +25,9 @@ from feature_repo.store import (
     CUTOFFS,
     GENERATIONS,
     configure,
+    let_readers_in,
     make_current,
+    only_publisher,
     open_store,
     published_generation,
     remove_unfinished,
@@ -53,6 +53,7 @@ class PublishReport:
         newest_event: ISO 8601, the latest timestamp among them.
         future_events: interactions after `as_of`, left out.
         incremental: new partitions were added to the last publish; False for a full build.
+        folder: of day files, if the interactions were given as one.
         partitions: the day files that are in, by name, each with its size and modification time.
         quarantined: day files that could not be read, each with the reason.
         checks: of quality and freshness, see `feature_repo.quality`.
@@ -68,6 +69,7 @@ class PublishReport:
     newest_event: str
     future_events: int
     incremental: bool
+    folder: str | None
     partitions: dict[str, str]
     quarantined: dict[str, str]
     checks: list[Check]
@@ -109,7 +111,7 @@ def publish(
             publish is running. What was published before stays.
     """
     repo_dir = Path(repo_dir).resolve()
-    with _only_publisher(repo_dir):
+    with only_publisher(repo_dir):
         remove_unfinished(repo_dir)
         previous = published_generation(repo_dir)
         generation = repo_dir / GENERATIONS / datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
@@ -138,6 +140,7 @@ def publish(
         started = time.monotonic()
         with redirect_stdout(StringIO()):  # Feast reports progress by printing
             store.materialize(datetime(1970, 1, 1, tzinfo=UTC), as_of, feature_views=ONLINE_VIEWS)
+        let_readers_in(generation)
         seconds["materialize"] = time.monotonic() - started
 
         report = PublishReport(generation.name, checks=checks, seconds=seconds, **facts)
@@ -197,6 +200,7 @@ def _build(
         "newest_event": newest.isoformat(),
         "future_events": future_events,
         "incremental": incremental,
+        "folder": str(interactions) if partitions else None,
         "partitions": partitions.known if partitions else {},
         "quarantined": partitions.broken if partitions else {},
     }
@@ -213,14 +217,3 @@ def _reusable(previous: Path | None, as_of: datetime) -> dict[str, str]:
         and datetime.fromisoformat(report["as_of"]) <= as_of
     )
     return report["partitions"] if complete else {}
-
-
-@contextmanager
-def _only_publisher(repo_dir: Path) -> Iterator[None]:
-    repo_dir.mkdir(parents=True, exist_ok=True)
-    with (repo_dir / "publish.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{repo_dir}: another publish is running; wait for it") from None
-        yield

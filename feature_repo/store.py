@@ -1,13 +1,21 @@
 """Where a published feature store lives, and how it is opened."""
 
+import fcntl
 import logging
 import os
 import shutil
+import sqlite3
 import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from string import Template
 
 from feast import FeatureStore
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
+from feast.protos.feast.types.Value_pb2 import Value as ValueProto
+from redis import Redis
 
 from sasrec.schema import DataError
 
@@ -18,6 +26,7 @@ warnings.filterwarnings("ignore", message="fetch_arrow_table", module="ibis")
 
 CURRENT = "current"
 GENERATIONS = "generations"
+ONLINE_DATABASE = "online.db"
 CUTOFFS = "cutoffs.parquet"
 """The moments a generation was published for; absent when it was published for any."""
 PROFILES = ("local", "production")
@@ -46,6 +55,38 @@ def open_store(generation: Path) -> FeatureStore:
     return FeatureStore(repo_path=str(generation))
 
 
+def delete_online(generation: Path, user_id: str) -> None:
+    """Remove a user's rows from the online store, for which Feast has no call."""
+    store = open_store(generation)
+    key = EntityKeyProto(join_keys=["user_id"], entity_values=[ValueProto(string_val=user_id)])
+    encoded = serialize_entity_key(key, store.config.entity_key_serialization_version)
+    database = generation / ONLINE_DATABASE
+    if database.exists():
+        with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
+            connection.execute("PRAGMA secure_delete = ON")
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            for (table,) in tables.fetchall():
+                connection.execute(f'DELETE FROM "{table}" WHERE entity_key = ?', (encoded,))
+    else:
+        with redis_of(store) as client:
+            client.delete(encoded + store.project.encode())
+
+
+def redis_of(store: FeatureStore) -> Redis:
+    """The Redis server of a store with the production profile."""
+    address, *options = store.config.online_store.connection_string.split(",")
+    host, port = address.split(":")
+    return Redis(host, int(port), **dict(option.split("=", 1) for option in options))
+
+
+def let_readers_in(generation: Path) -> None:
+    """Let readers of a SQLite online store go on while the mirror writes; the file keeps this."""
+    database = generation / ONLINE_DATABASE
+    if database.exists():
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+
+
 def configure(generation: Path, profile: str) -> None:
     """Put the profile's `feature_store.yaml` into `generation`.
 
@@ -60,6 +101,22 @@ def configure(generation: Path, profile: str) -> None:
     (generation / "feature_store.yaml").write_text(settings)
 
 
+@contextmanager
+def only_publisher(repo_dir: Path) -> Iterator[None]:
+    """Hold the right to publish, or to change what is published.
+
+    Raises:
+        DataError: somebody else holds it.
+    """
+    repo_dir.mkdir(parents=True, exist_ok=True)
+    with (repo_dir / "publish.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{repo_dir}: a publish is running; wait for it") from None
+        yield
+
+
 def make_current(repo_dir: Path, generation: Path) -> None:
     """Point readers at `generation`, in one rename, and remove all but it and the one before."""
     previous = published_generation(repo_dir)
@@ -67,7 +124,7 @@ def make_current(repo_dir: Path, generation: Path) -> None:
     replacement.unlink(missing_ok=True)
     replacement.symlink_to(Path(GENERATIONS) / generation.name)
     replacement.replace(repo_dir / CURRENT)
-    for folder in _generations(repo_dir):
+    for folder in generations(repo_dir):
         # Readers that are open finish on the one before.
         if folder not in (generation, previous):
             _remove(folder)
@@ -76,12 +133,13 @@ def make_current(repo_dir: Path, generation: Path) -> None:
 def remove_unfinished(repo_dir: Path) -> None:
     """Remove what a killed publish left: generations newer than the current one."""
     current = published_generation(repo_dir)
-    for folder in _generations(repo_dir):
+    for folder in generations(repo_dir):
         if current is None or folder.name > current.name:
             _remove(folder)
 
 
-def _generations(repo_dir: Path) -> list[Path]:
+def generations(repo_dir: Path) -> list[Path]:
+    """All generation folders, oldest first: the current one, the one before, an unfinished one."""
     return sorted((repo_dir / GENERATIONS).glob("*"))
 
 

@@ -1,6 +1,6 @@
 """What serving writes is what the feature store reads."""
 
-from feature_repo.event_log import read_log, rewrite, segments
+from feature_repo.event_log import forget, read_log, segments
 from feature_repo.history import open_history
 from feature_repo.rebuild import rebuild
 from serving.event_log import EventLog
@@ -46,12 +46,21 @@ def test_a_history_rebuilt_from_the_log_is_the_same(tmp_path):
     assert rebuild(rebuilt, read_log(tmp_path / "log")) == 0
 
 
-def test_rewriting_drops_records_and_spares_the_segment_being_written(tmp_path):
+def test_a_forgotten_user_is_cut_out_and_hidden_where_a_segment_is_being_written(tmp_path):
     write(tmp_path, [event(1, "gone"), event(2, "stays")])
     writer = EventLog(tmp_path)
-    writer.append([event(3, "gone")]).result()
-    dropped, being_written = rewrite(tmp_path, lambda record: record["user_id"] != "gone")
-    assert dropped == 1
-    assert being_written == segments(tmp_path)[1:]
+    writer.append([event(3, "gone"), event(4, "stays")]).result()
+    assert forget(tmp_path, "gone") == 1
+    assert [r["event_id"] for r in read_log(tmp_path)] == ["e2", "e4"]
+    assert b"gone" not in segments(tmp_path)[0].read_bytes()
     writer.close()
-    assert [r["user_id"] for r in read_log(tmp_path)] == ["stays", "gone"]
+    assert forget(tmp_path, "somebody else") == 0
+    assert b"gone" not in segments(tmp_path)[1].read_bytes()
+
+
+def test_a_forgotten_user_who_comes_back_is_a_new_user(tmp_path):
+    write(tmp_path, [event(1)])
+    forget(tmp_path, "u")
+    back = event(2) | {"received_at": 2**60}
+    write(tmp_path, [back])
+    assert list(read_log(tmp_path)) == [back]

@@ -1,0 +1,84 @@
+"""`python -m feature_repo.forget USER --home HOME`: remove a user, and prove it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import typer
+
+from feature_repo import event_log
+from feature_repo.history import HistoryStore, open_history
+from feature_repo.online import OnlineHistory
+from feature_repo.publish import read_report
+from feature_repo.store import delete_online, generations, only_publisher, published_generation
+
+
+def forget(repo_dir: Path, log: Path, history: HistoryStore, user_id: str) -> dict[str, int]:
+    """Remove `user_id` from the online history, Feast's online and offline stores and the log.
+
+    What was computed over many users stays: item statistics and trained models. A source that
+    still lists the user brings it back at the next publish, so remove it there first.
+
+    Returns:
+        What is left of the user in each place, read anew as a server or the next run would: all 0.
+
+    Raises:
+        DataError: a publish is running.
+    """
+    with only_publisher(repo_dir):
+        event_log.forget(log, user_id)
+        history.forget(user_id)
+        for generation in generations(repo_dir):
+            delete_online(generation, user_id)
+        for file in _files(repo_dir):
+            _rewrite_without(file, user_id)
+    return {
+        "online": len(OnlineHistory(repo_dir, history).read(user_id, 1).item_ids),
+        "offline": sum(_count(file, user_id) for file in _files(repo_dir)),
+        "log": sum(record.get("user_id") == user_id for record in event_log.read_log(log)),
+    }
+
+
+def _files(repo_dir: Path) -> Iterator[Path]:
+    """Parquet files with users in them: offline tables, and the day files of the last publish."""
+    folders = list(generations(repo_dir))
+    if (current := published_generation(repo_dir)) and (days := read_report(current)["folder"]):
+        folders.append(Path(days))
+    for folder in folders:
+        for file in sorted(folder.rglob("*.parquet")):
+            if file.parent.name != "item_stats":
+                yield file
+
+
+def _count(file: Path, user_id: str) -> int:
+    users = pq.ParquetFile(file).read(["user_id"])["user_id"]
+    return int(pc.sum(pc.equal(users, user_id)).as_py() or 0)
+
+
+def _rewrite_without(file: Path, user_id: str) -> None:
+    if _count(file, user_id):
+        table = pq.ParquetFile(file).read()
+        rest = table.filter(pc.not_equal(table["user_id"], user_id))
+        pq.write_table(rest, file.with_suffix(".new"), compression="zstd")
+        file.with_suffix(".new").replace(file)
+
+
+def main(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    home: Annotated[Path, typer.Option(help="The site, e.g. var/simulated.")],
+    history: Annotated[
+        str | None, typer.Option(help="redis:// address; a file of the site by default.")
+    ] = None,
+) -> None:
+    """Remove a user from online stores, offline tables and the log; exit 1 if anything is left."""
+    repo_dir = home / "feature_store"
+    store = open_history(history or repo_dir / "history.db")
+    left = forget(repo_dir, home / "event_log", store, user)
+    print("left of the user:", ", ".join(f"{place} {rows}" for place, rows in left.items()))
+    raise typer.Exit(any(left.values()))
+
+
+if __name__ == "__main__":
+    typer.run(main)
