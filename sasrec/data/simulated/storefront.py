@@ -1,6 +1,7 @@
 """Days at the storefront: who comes, what is served, what is logged; and what no log can tell."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +16,26 @@ from sasrec.schema import IMPRESSIONS, INTERACTIONS, ITEMS, TIMESTAMP
 _END = np.datetime64("2025-07-01", "us").astype(np.int64)  # fixed: a seed gives the same bytes
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
-_SESSIONS_PER_DAY = 0.13  # of the median user; others differ by a log-normal factor
 _MORE_LOOKUPS = 2.6  # mean number in a session, after the first
 
 Policy = Callable[[np.ndarray, np.ndarray], Served]
-"""(users (n,), eligible (n, I) bool) -> lists; asked once a session, after its first item."""
+"""(users (n,), eligible (n, I) bool) -> lists; asked once for each day's sessions."""
+
+
+@dataclass(frozen=True)
+class Events:
+    """What was met, user by user, oldest first; all arrays are (N,).
+
+    Attributes:
+        user, item: numbers, as in `Storefront.user_ids` and `Storefront.item_ids`.
+        time: microseconds since the epoch.
+        propensity: of the slot that was clicked; NaN for an item that the user looked up.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray
+    propensity: np.ndarray
 
 
 class Storefront:
@@ -32,6 +48,9 @@ class Storefront:
         seed: of everything.
         users: U.
         days: length of the log that `source` returns.
+        sessions_per_day: of the median user; others differ by a log-normal factor.
+        lookups: share of sessions in which the user looks things up; in the others there is the
+            list alone, and the less is looked up, the more a policy feeds on its own choices.
 
     Attributes:
         catalogue, crowd: what is sold, and who looks; item and user numbers index their arrays.
@@ -39,20 +58,29 @@ class Storefront:
         day: the day that runs next, from 0.
     """
 
-    def __init__(self, *, seed: int = 0, users: int = 2500, days: int = 60) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        users: int = 2500,
+        days: int = 60,
+        sessions_per_day: float = 0.13,
+        lookups: float = 1.0,
+    ) -> None:
         self._rng = np.random.default_rng(seed)
         self.seed = seed
         self.days = days
+        self._lookups = lookups
         self.day = 0
         self.catalogue = Catalogue.generate(self._rng, days=days)
         self.crowd = Crowd(self.catalogue, users, self._rng)
-        rate = _SESSIONS_PER_DAY * self._rng.lognormal(0, 0.5, users)
+        rate = sessions_per_day * self._rng.lognormal(0, 0.5, users)
         self._sessions_per_day = np.minimum(rate, 0.9)
         late = self._rng.random(users) < 0.3
         self._joined = np.where(late, self._rng.integers(0, int(0.8 * days), users), 0)
         self.user_ids = _ids("u", np.arange(users)).to_pylist()
         self.item_ids = _ids("i", np.arange(len(self.catalogue))).to_pylist()
-        self._interactions = _Columns("user", "item", "time", "clicked", "best_rank")
+        self._interactions = _Columns("user", "item", "time", "propensity", "best_rank")
         self._impressions = _Columns(
             "request", "user", "item", "position", "time", "policy", "score", "propensity",
             "candidates", "reward", "probability",
@@ -70,9 +98,10 @@ class Storefront:
         self.crowd.begin_sessions(users)
         midnight = _END - (self.days - self.day) * _DAY
         clock = midnight + self._rng.integers(0, 20 * 3600, len(users)) * _SECOND
-        self._look_up(users, clock)
+        looking = self._rng.random(len(users)) < self._lookups
+        self._look_up(users[looking], clock[looking])
         clock = self._serve(users, clock + self._pauses(len(users)), serve)
-        more = self._rng.geometric(1 / (1 + _MORE_LOOKUPS), len(users)) - 1
+        more = looking * (self._rng.geometric(1 / (1 + _MORE_LOOKUPS), len(users)) - 1)
         while more.any():
             stay = more > 0
             users, clock, more = users[stay], clock[stay], more[stay] - 1
@@ -115,11 +144,17 @@ class Storefront:
                 "timestamp": pa.array(log["time"]).cast(TIMESTAMP),
                 "rank": log["best_rank"],
             }
-        ).filter(pa.array(~log["clicked"]))
+        ).filter(pa.array(np.isnan(log["propensity"])))
         rank = targets.join(truth, ["user_id", "timestamp"], join_type="inner")["rank"].to_numpy()
         return float(np.where(rank <= k, 1 / np.log2(1 + rank), 0.0).mean())
 
-    # -- the log as tables ---------------------------------------------------------------------
+    # -- the log, in two forms ---------------------------------------------------------------------
+
+    def events(self) -> Events:
+        """Everything met until now, as numbers: what a model learns from and is asked about."""
+        log = self._interactions.arrays()
+        order = np.lexsort((log["time"], log["user"]))
+        return Events(*(log[name][order] for name in ("user", "item", "time", "propensity")))
 
     def items(self) -> pa.Table:
         """Every item, launched or not yet; schema `ITEMS`."""
@@ -143,7 +178,7 @@ class Storefront:
                 _ids("u", log["user"]),
                 _ids("i", log["item"]),
                 pa.array(log["time"]).cast(TIMESTAMP),
-                pa.array(np.where(log["clicked"], "click", "lookup")),
+                pa.array(np.where(np.isnan(log["propensity"]), "lookup", "click")),
                 pa.nulls(rows, pa.float32()),
                 pa.array(np.arange(rows)),
             ],
@@ -183,7 +218,7 @@ class Storefront:
         chosen = np.take_along_axis(log_odds, items[:, None], axis=1)
         best_rank = 1 + (log_odds > chosen).sum(axis=1)
         self.crowd.record(users, items)
-        self._interactions.append(users, items, clock, np.zeros(len(users), bool), best_rank)
+        self._interactions.append(users, items, clock, np.full(len(users), np.nan), best_rank)
 
     def _serve(self, users: np.ndarray, clock: np.ndarray, serve: Policy) -> np.ndarray:
         """Serve a list to each user, log every slot, and record the clicks; the time after it."""
@@ -212,8 +247,13 @@ class Storefront:
             clock = clock + np.where(clicked, 5 * _SECOND, 0)
             who, what = users[clicked], lists.items[clicked, slot]
             self.crowd.record(who, what)
-            unranked = np.zeros(len(who), dtype=np.int64)
-            self._interactions.append(who, what, clock[clicked], clicked[clicked], unranked)
+            self._interactions.append(
+                who,
+                what,
+                clock[clicked],
+                lists.propensity[clicked, slot],
+                np.zeros(len(who), dtype=np.int64),
+            )
         return clock
 
     def _pauses(self, n: int) -> np.ndarray:

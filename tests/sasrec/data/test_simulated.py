@@ -11,6 +11,7 @@ from sasrec.data.quality import clean
 from sasrec.data.simulated import Storefront
 from sasrec.data.simulated.logging_policy import PopularityPolicy, draw_slots
 from sasrec.data.splits import leave_one_out
+from sasrec.policy import Policy, slot_propensities
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,19 @@ def test_propensities_are_exact():
     assert np.allclose(counts, second, atol=0.015)
 
 
+def test_propensities_are_those_of_the_serving_policy():
+    rng = np.random.default_rng(1)
+    scores, eligible = rng.normal(size=(50, 30)), rng.random((50, 30)) < 0.6
+    items, propensity = draw_slots(scores, eligible, np.full(50, 0.3), 8, rng)
+    policy = Policy("mixed", temperature=1.0, epsilon=0.3)
+    for row in range(50):
+        candidates = np.flatnonzero(eligible[row])
+        expected = slot_propensities(
+            items[row], candidates, scores[row, candidates], len(candidates), policy
+        )
+        assert np.allclose(propensity[row], expected)
+
+
 def test_propensities_weigh_the_log_to_the_uniform_policy(storefront):
     """The mean weight of any other policy under the log is 1; that of a wrong propensity is not."""
     log = storefront.impressions().to_pandas().query("policy == 'popularity'")
@@ -116,6 +130,23 @@ def test_order_is_worth_more_than_the_last_event_and_that_more_than_popularity(s
             rank = 1 + (score > score[item_number[item_id]]).sum()
             reached[name].append(1 / np.log2(1 + rank) if rank <= 10 else 0.0)
     assert 1.3 * np.mean(reached["popularity"]) < np.mean(reached["bigram"]) < 0.7 * best
+
+
+def test_without_look_ups_everything_met_was_served(storefront):
+    shop = Storefront(seed=6, users=200, days=6, lookups=0.0)
+    shop.source()
+    events = shop.events()
+    assert len(events.item) > 0
+    assert np.isfinite(events.propensity).all()
+    assert np.isnan(storefront.events().propensity).any()
+
+
+def test_events_are_the_interactions_in_canonical_order(storefront):
+    events = storefront.events()
+    cleaned = clean(storefront.source())[0].interactions
+    assert [storefront.user_ids[u] for u in events.user] == cleaned["user_id"].to_pylist()
+    assert [storefront.item_ids[i] for i in events.item] == cleaned["item_id"].to_pylist()
+    assert events.time.tolist() == cleaned["timestamp"].cast(pa.int64()).to_pylist()
 
 
 def test_as_an_environment_it_answers_any_policy(storefront):
