@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -62,7 +63,7 @@ class Recommender:
 
         return fit(frame, preset, **options)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, histories: PackedSequences) -> Tensor:
         """Scores (B, V + 1) float32 of the next event; column 0 is -inf.
 
@@ -158,7 +159,10 @@ class Recommender:
 
 
 def _load_model(path: Path, config: ModelConfig) -> SASRec:
-    weights = load_file(path)
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise DataError(f"{path}: not a whole safetensors file ({error})") from None
     rows = weights["item_embedding.weight"].shape[0] if "item_embedding.weight" in weights else 1
     model = SASRec(config, rows - 1)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}

@@ -283,7 +283,7 @@ class _Trainer:
             scorer = Recommender(self.model, self.vocabulary)
             ranks = target_ranks(scorer, self.validation, filter_seen=True)
             values = accuracy(ranks, self.validation.targets.cu_seqlens, 10)
-            ndcg, hr = values["ndcg@10"].mean(), values["hr@10"].mean()
+            ndcg, hr = float(values["ndcg@10"].mean()), float(values["hr@10"].mean())
         ndcg, hr = self.group.sum([], ndcg, hr)
         seconds = time.perf_counter() - started
         return {"ndcg@10": ndcg, "hr@10": hr, "validation_seconds": seconds}

@@ -1,0 +1,52 @@
+import pytest
+from pydantic import ValidationError
+
+from sasrec.config import PRESETS, ModelConfig, TrainConfig, preset
+from sasrec.schema import DataError
+
+
+def test_the_paper_preset_is_the_paper():
+    model, train = PRESETS["paper"].model, PRESETS["paper"].train
+    assert (model.dim, model.blocks, model.heads, model.feed_forward) == (50, 2, 1, "relu")
+    assert (train.loss, train.negatives, train.shared_negatives) == ("bce", 1, False)
+
+
+def test_the_bpr_preset_differs_from_the_paper_in_its_loss_alone():
+    paper, bpr = PRESETS["paper"], PRESETS["bpr"]
+    assert bpr.model == paper.model
+    assert bpr.train == paper.train.model_copy(update={"loss": "bpr"})
+
+
+def test_overrides_reach_both_halves():
+    chosen = preset("default", dim=32, epochs=7)
+    assert (chosen.model.dim, chosen.train.epochs) == (32, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("fast", {}, "unknown preset 'fast'"),
+        ("default", {"width": 3}, "unknown field 'width'"),
+        ("default", {"max_length": 1}, "field 'max_length'"),
+        ("default", {"dropout": 1.0}, "field 'dropout'"),
+        ("default", {"learning_rate": float("nan")}, "field 'learning_rate'"),
+        ("default", {"loss": "hinge"}, "field 'loss'"),
+        ("default", {"dim": 50, "heads": 3}, "heads=3 must divide dim=50"),
+    ],
+)
+def test_bad_settings_are_named_in_one_line(name, overrides, message):
+    with pytest.raises(DataError, match=message) as caught:
+        preset(name, **overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_configurations_are_frozen_and_closed():
+    with pytest.raises(ValidationError):
+        ModelConfig(depth=3)
+    with pytest.raises(ValidationError):
+        TrainConfig().epochs = 3
+
+
+def test_every_field_is_described():
+    for config in (ModelConfig, TrainConfig):
+        assert all(field.description for field in config.model_fields.values())
