@@ -2,24 +2,40 @@
 
 import os
 from collections import Counter as Counts
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import psutil
 from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 if TYPE_CHECKING:
+    from sasrec.policy import Policy
     from serving.recommendation import Recommendation
 
 LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0)
+HISTORY_BUCKETS = (0, 1, 2, 5, 10, 20, 50, 100, 200)
 PROPENSITY_BUCKETS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5, 1.0)
 
 REQUESTS = Counter("reco_requests_total", "Answers by route and HTTP status.", ["route", "status"])
 LATENCY = Histogram(
     "reco_request_duration_seconds",
     "From the request's arrival in the application to the end of the answer.",
-    ["route"],
+    ["route", "outcome"],
     buckets=LATENCY_BUCKETS,
+)
+RECOMMENDATIONS = Counter(
+    "reco_recommendations_total",
+    "Lists served, by policy and whether the model knew an item of the history (known, cold).",
+    ["policy", "history"],
+)
+HISTORY_EVENTS = Histogram(
+    "reco_history_events",
+    "Events in the history that a list was made from.",
+    buckets=HISTORY_BUCKETS,
 )
 DEGRADED = Counter(
     "reco_degraded_total", "Recommendations made without what they should have had.", ["reason"]
@@ -36,7 +52,26 @@ PROPENSITY = Histogram(
     ["policy"],
     buckets=PROPENSITY_BUCKETS,
 )
+PROPENSITY_INVALID = Counter(
+    "reco_propensity_invalid_total", "Served slots whose propensity is not in (0, 1]."
+)
+EXPLORATION_CONFIGURED = Gauge(
+    "reco_exploration_configured_ratio",
+    "Share of slots that a policy should draw uniformly.",
+    ["policy"],
+    multiprocess_mode="livemax",
+)
 EVENTS = Counter("reco_events_total", "Events acknowledged as durable.")
+EVENT_DURABLE = Histogram(
+    "reco_event_durable_seconds",
+    "From taking events to having them on disk.",
+    buckets=LATENCY_BUCKETS,
+)
+EVENT_VISIBLE = Histogram(
+    "reco_event_visible_seconds",
+    "From taking events to the next recommendation seeing them.",
+    buckets=(*LATENCY_BUCKETS, 5.0, 30.0),
+)
 EVENT_LOG_FAILURES = Counter(
     "reco_event_log_failures_total", "Groups of records that the event log could not write."
 )
@@ -53,13 +88,23 @@ SWAP_FAILURES = Counter("reco_swap_failures_total", "Versions that a worker refu
 
 def observe_request(route: str, status: int, seconds: float) -> None:
     """Count one answer; `route` is a name of `serving.gate`, never a path."""
+    outcome = "ok" if status < 400 else "client_error" if status < 500 else "server_error"
     REQUESTS.labels(route, str(status)).inc()
-    LATENCY.labels(route).observe(seconds)
+    LATENCY.labels(route, outcome).observe(seconds)
+
+
+def configure_policies(policies: Iterable["Policy"]) -> None:
+    """Say how much each policy is meant to explore."""
+    for policy in policies:
+        EXPLORATION_CONFIGURED.labels(policy.name).set(policy.epsilon)
 
 
 def observe_recommendation(answer: "Recommendation") -> None:
     """Count one slate."""
     policy, slate = answer.policy.name, answer.slate
+    cold = all(score is None for score in answer.scores)
+    RECOMMENDATIONS.labels(policy, "cold" if cold else "known").inc()
+    HISTORY_EVENTS.observe(len(answer.history.item_ids))
     slots = Counts(position_bucket(position) for position in range(len(slate.items)))
     for position, count in slots.items():
         IMPRESSIONS.labels(policy, position).inc(count)
@@ -67,6 +112,9 @@ def observe_recommendation(answer: "Recommendation") -> None:
         EXPLORED.labels(policy).inc(explored)
     if len(slate.items):
         PROPENSITY.labels(policy).observe(slate.propensities[0])
+    valid = (slate.propensities > 0) & (slate.propensities <= 1)
+    if not valid.all():
+        PROPENSITY_INVALID.inc(int(np.count_nonzero(~valid)))
     if answer.degraded is not None:
         DEGRADED.labels(answer.degraded).inc()
 
@@ -79,9 +127,19 @@ def position_bucket(position: int) -> str:
 
 
 def exposition() -> bytes:
-    """All series of all workers in the text format."""
+    """All series of all workers in the text format.
+
+    Counts of workers that are gone stay in the sums; their gauges go.
+    """
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(PROCESS_REGISTRY)
+    for pid in {int(path.stem.rpartition("_")[2]) for path in _gauge_files()}:
+        if not psutil.pid_exists(pid):
+            mark_process_dead(pid)
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
     return generate_latest(registry)
+
+
+def _gauge_files() -> Iterable[Path]:
+    return Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*_*.db")

@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from feature_repo.history import open_history
 from feature_repo.online import OnlineHistory, Unavailable
+from sasrec.policy import UNIFORM
 from serving import metrics
 from serving.engine import Engine
 from serving.event_log import EventLog, unapplied
 from serving.histories import History, merge
 from serving.history_writer import HistoryWriter, catch_up
 from serving.hot_swap import LiveModels
-from serving.policy import choose_policy, serves_challenger
+from serving.policy import choose_policy, ranking_policy, serves_challenger
 from serving.recommendation import Recommendation, recommend, recommend_popular
 from serving.registry import ModelStore
 from serving.schemas import Event, RecommendRequest
@@ -44,6 +45,7 @@ class Worker:
         self._history_writer = HistoryWriter(store)
         # One thread computes; the event loop stays free to accept, refuse and report.
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        metrics.configure_policies([ranking_policy(settings), UNIFORM])
 
     def close(self) -> None:
         """Finish what is queued and let go of files."""
@@ -110,8 +112,11 @@ class Worker:
         Raises:
             LogUnavailable: nothing was recorded.
         """
+        started = time.perf_counter()
         now = time.time_ns() // 1000
         records = [event.record(received_at=now) for event in events]
         segment = await asyncio.wrap_future(self._log.append(records))
         metrics.EVENTS.inc(len(records))
+        metrics.EVENT_DURABLE.observe(time.perf_counter() - started)
         await asyncio.wrap_future(self._history_writer.append(records, segment))
+        metrics.EVENT_VISIBLE.observe(time.perf_counter() - started)
