@@ -21,6 +21,7 @@ from sasrec.bootstrap import CONFIDENCE, RESAMPLES, Interval, mean_intervals
 from sasrec.catalogue import Catalogue
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import PADDING
+from sasrec.order import OrderShuffled
 from sasrec.ranking import next_item, score_blocks
 from sasrec.schema import DataError
 from sasrec.scorer import Scorer
@@ -28,6 +29,7 @@ from sasrec.slices import slice_users
 
 MODEL = "model"
 CHAMPION = "champion"
+ORDER_SHUFFLED = "model, order shuffled"
 CUTOFFS = (5, 10, 20)
 LIST_LENGTH = 10
 EXAMPLES = 6
@@ -84,7 +86,8 @@ class Evaluation:
 
     Attributes:
         protocol: of every figure below.
-        metrics: role -> metric -> value; roles are "model", "champion", and baseline names.
+        metrics: role -> metric -> value; roles are "model", "champion", baseline names, and
+            "model, order shuffled", which shows what the model makes of the order of events.
         intervals: role -> metric -> interval, for metrics that are means over users.
         users: a row per user: `user_id` and one string column per slicing.
         per_user: role -> table of float64 metric columns, row for row with `users`.
@@ -101,6 +104,11 @@ class Evaluation:
     exposure: dict[str, list[float]]
     examples: list[Example]
     findings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def baselines(self) -> list[str]:
+        """The roles that know nothing of the model."""
+        return [role for role in self.metrics if role not in (MODEL, CHAMPION, ORDER_SHUFFLED)]
 
     def save(self, directory: Path) -> None:
         """Write `evaluation.json`, `users.parquet` and `per_user.parquet` (long, by role)."""
@@ -185,6 +193,7 @@ def evaluate(
     if champion is not None:
         scorers[CHAMPION] = champion
     scorers |= {baseline.name: baseline for baseline in baselines}
+    scorers[ORDER_SHUFFLED] = OrderShuffled(model)
 
     ranked = {
         role: _rank(scorer, evaluation.histories, window, filter_seen)

@@ -173,7 +173,7 @@ def score_blocks(
                 )
             if filter_seen:
                 scores = _without_seen(scores, block)
-            yield ScoreBlock(start, scores, _history_keys(block).to(scores.device))
+            yield ScoreBlock(start, scores, history_keys(block).to(scores.device))
         start += len(block)
         size = users_per_block or max(1, BLOCK_SCORES // scores.shape[1])
 
@@ -187,7 +187,8 @@ def _without_seen(scores: torch.Tensor, histories: PackedSequences) -> torch.Ten
     )
 
 
-def _history_keys(histories: PackedSequences) -> torch.Tensor:
+def history_keys(histories: PackedSequences) -> torch.Tensor:
+    """A hash (B,) int64 of each history's items: the same wherever the history is met."""
     return torch.tensor([zlib.crc32(items.tobytes()) for items in histories], dtype=torch.int64)
 
 

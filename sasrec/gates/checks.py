@@ -234,13 +234,12 @@ class Plausible(Gate):
 
     def judge(self, evaluation: Evaluation, evidence: Evidence) -> GateResult:
         """Passed below both the absolute and the relative ceiling."""
-        baselines = [r for r in evaluation.metrics if r not in (MODEL, CHAMPION)]
         threshold = f"below {self.maximum:g} and {self.times_best_baseline:g}x the best baseline"
-        if not baselines:
+        if not evaluation.baselines:
             return self._not_evaluated(threshold, "no baseline was evaluated")
         if absent := _absent(evaluation, MODEL, self.metric):
             return self._not_evaluated(threshold, absent)
-        best = max(evaluation.metrics[role][self.metric] for role in baselines)
+        best = max(evaluation.metrics[role][self.metric] for role in evaluation.baselines)
         value = evaluation.metrics[MODEL][self.metric]
         passed = value < self.maximum and value < self.times_best_baseline * best
         reason = f"{self.metric} is {value:.4f}, the best baseline {best:.4f}" + (

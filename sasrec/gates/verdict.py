@@ -63,7 +63,7 @@ class Verdict:
     protocol: str
     results: list[GateResult]
 
-    def markdown(self) -> str:
+    def to_markdown(self) -> str:
         """The verdict as a heading, its protocol and a table of gates."""
         rows = [
             f"| {r.gate} | {r.outcome} | {r.threshold} | {r.reason} |".replace("\n", " ")

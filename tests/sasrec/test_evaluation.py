@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sasrec.data.packed import EvaluationSet
-from sasrec.evaluation import CHAMPION, MODEL, Evaluation
+from sasrec.evaluation import CHAMPION, MODEL, ORDER_SHUFFLED, Evaluation
 from sasrec.schema import DataError
 from tests.sasrec.markov_world import ITEMS, World
 from tests.sasrec.small_sequences import Lookup, packed
@@ -22,7 +22,7 @@ def evaluation(world):
 
 def test_roles_are_scored_on_the_same_users(evaluation, world):
     assert list(evaluation.metrics) == [
-        MODEL, CHAMPION, "popularity", "recent popularity", "bigram Markov"
+        MODEL, CHAMPION, "popularity", "recent popularity", "bigram Markov", ORDER_SHUFFLED
     ]  # fmt: skip
     assert all(len(table) == len(world.test) for table in evaluation.per_user.values())
     assert evaluation.users["user_id"].to_pylist() == world.test.user_ids
@@ -31,6 +31,12 @@ def test_roles_are_scored_on_the_same_users(evaluation, world):
 def test_the_better_model_scores_better(evaluation):
     ndcg = {role: figures["ndcg@10"] for role, figures in evaluation.metrics.items()}
     assert ndcg[MODEL] > ndcg[CHAMPION] > ndcg["popularity"]
+
+
+def test_a_model_that_uses_the_order_loses_without_it(evaluation):
+    ndcg = {role: figures["ndcg@10"] for role, figures in evaluation.metrics.items()}
+    assert ndcg[ORDER_SHUFFLED] < 0.8 * ndcg[MODEL]
+    assert evaluation.baselines == ["popularity", "recent popularity", "bigram Markov"]
 
 
 def test_headline_is_the_first_target_and_window_is_all_of_them(world):

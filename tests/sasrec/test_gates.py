@@ -252,6 +252,6 @@ def test_a_verdict_survives_the_disk_and_reads_as_markdown(bad, tmp_path):
     verdict = decide(bad, GateConfig.load())
     verdict.save(tmp_path / "verdict.json")
     assert Verdict.load(tmp_path / "verdict.json") == verdict
-    markdown = verdict.markdown()
+    markdown = verdict.to_markdown()
     assert markdown.startswith("## Hold\n")
     assert markdown.count("\n|") == len(verdict.results) + 2
