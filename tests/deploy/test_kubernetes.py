@@ -1,0 +1,247 @@
+"""The manifests: valid for two Kubernetes versions, and safe by the rules we hold them to."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from serving.settings import Settings
+
+ROOT = Path("deploy/kubernetes")
+BASE = ROOT / "base"
+OVERLAYS = sorted(path.parent for path in ROOT.glob("overlays/*/kustomization.yaml"))
+VERSIONS = ("1.30", "1.35")
+OUTSIDE_KUBERNETES = "monitoring.coreos.com"
+
+
+def documents(path):
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def manifests():
+    paths = sorted(p for p in ROOT.rglob("*.yaml") if p.name != "kustomization.yaml")
+    return [(f"{p.name}:{d['kind']}", d) for p in paths for d in documents(p)]
+
+
+def render(overlay):
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs kubectl, which renders kustomize overlays")
+    command = ["kubectl", "kustomize", str(overlay)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def by_kind(documents_, kind):
+    return [document for document in documents_ if document["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def base():
+    return [document for _, document in manifests()]
+
+
+@pytest.fixture(scope="module")
+def deployment(base):
+    return by_kind(base, "Deployment")[0]
+
+
+@pytest.fixture(scope="module")
+def pod(deployment):
+    return deployment["spec"]["template"]["spec"]
+
+
+@pytest.fixture(scope="module")
+def container(pod):
+    [container] = pod["containers"]
+    return container
+
+
+# Schemas
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        pytest.param(d, id=name)
+        for name, d in manifests()
+        if OUTSIDE_KUBERNETES not in d["apiVersion"]
+    ],
+)
+def test_a_manifest_fits_the_schema(manifest, version):
+    kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_a_rendered_overlay_fits_the_schemas(overlay, version):
+    rendered = render(overlay)
+    assert {"Deployment", "Service", "NetworkPolicy"} <= {d["kind"] for d in rendered}
+    for document in rendered:
+        if OUTSIDE_KUBERNETES not in document["apiVersion"]:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_a_wrong_manifest_would_be_noticed(deployment):
+    broken = json.loads(json.dumps(deployment))
+    broken["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(broken, VERSIONS[0], strict=True)
+
+
+# References
+
+
+def test_every_file_of_a_folder_is_in_its_kustomization():
+    for folder in (BASE, ROOT / "monitoring"):
+        [kustomization] = documents(folder / "kustomization.yaml")
+        files = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
+        assert set(kustomization["resources"]) == files
+
+
+def test_selectors_name_the_pods(base, deployment):
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    selectors = [deployment["spec"]["selector"]["matchLabels"]]
+    selectors += [by_kind(base, "Service")[0]["spec"]["selector"]]
+    selectors += [by_kind(base, "PodDisruptionBudget")[0]["spec"]["selector"]["matchLabels"]]
+    selectors += [by_kind(base, "NetworkPolicy")[0]["spec"]["podSelector"]["matchLabels"]]
+    for selector in selectors:
+        assert selector.items() <= labels
+
+
+def test_ports_volumes_and_accounts_exist(base, pod, container):
+    ports = {port["name"] for port in container["ports"]}
+    assert by_kind(base, "Service")[0]["spec"]["ports"][0]["targetPort"] in ports
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+    accounts = {account["metadata"]["name"] for account in by_kind(base, "ServiceAccount")}
+    assert pod["serviceAccountName"] in accounts
+    claims = {claim["metadata"]["name"] for claim in by_kind(base, "PersistentVolumeClaim")}
+    assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] in claims
+
+
+def test_the_autoscaler_and_the_deployment_do_not_fight(base, deployment):
+    [autoscaler] = by_kind(base, "HorizontalPodAutoscaler")
+    assert autoscaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert "replicas" not in deployment["spec"]
+    names = [m["pods"]["metric"]["name"] for m in autoscaler["spec"]["metrics"] if "pods" in m]
+    assert names == ["reco_requests_in_flight"]
+
+
+def test_settings_are_ones_that_serving_knows(monkeypatch, container):
+    known = {f"SASREC_{field}".upper() for field in Settings.model_fields}
+    given = dict(line.split("=", 1) for line in (BASE / "serving.env").read_text().splitlines())
+    variables = set(given) | {entry["name"] for entry in container["env"]}
+    ours = {name for name in variables if name.startswith("SASREC_")}
+    assert ours <= known
+    for name in ours & set(given):
+        monkeypatch.setenv(name, given[name])
+    assert Settings().deadline_seconds == float(given["SASREC_DEADLINE_SECONDS"])
+
+
+# Policies
+
+
+def test_no_request_is_dropped_while_versions_change(deployment, pod, container):
+    rolling = deployment["spec"]["strategy"]["rollingUpdate"]
+    assert rolling["maxUnavailable"] == 0
+    pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    readiness = container["readinessProbe"]
+    assert pause >= readiness["periodSeconds"] * readiness["failureThreshold"]
+    assert pod["terminationGracePeriodSeconds"] >= pause + 30
+    assert deployment["spec"]["progressDeadlineSeconds"] > 90 * 2
+
+
+def test_probes_ask_what_they_mean(container):
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["startupProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+
+
+def test_pods_meet_the_restricted_security_standard(pod, container):
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] >= 10000
+    assert pod["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    security = container["securityContext"]
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert not any(pod.get(name) for name in ("hostNetwork", "hostPID", "hostIPC"))
+    assert not any("hostPath" in volume for volume in pod["volumes"])
+
+
+def test_what_must_be_written_is_a_volume(container):
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert "readOnly" not in mounts["/tmp"]
+    assert mounts["/etc/sasrec"]["readOnly"] is True
+
+
+def test_serving_has_no_rights_and_the_pipeline_only_the_rollout(base, pod):
+    assert pod["automountServiceAccountToken"] is False
+    subjects = [s["name"] for b in by_kind(base, "RoleBinding") for s in b["subjects"]]
+    assert subjects == ["sasrec-pipeline"]
+    assert not by_kind(base, "ClusterRole")
+    for rule in by_kind(base, "Role")[0]["rules"]:
+        assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+        if {"patch", "update", "delete"} & set(rule["verbs"]):
+            assert rule["resourceNames"] == ["sasrec-serving"]
+
+
+def test_memory_is_bounded_and_the_processor_is_requested_but_not_capped(container):
+    resources = container["resources"]
+    assert resources["requests"]["memory"] == resources["limits"]["memory"]
+    assert resources["requests"]["cpu"]
+    assert "cpu" not in resources["limits"]
+
+
+def test_no_secret_is_in_the_repository(base):
+    assert not by_kind(base, "Secret")
+    for path in ROOT.rglob("*"):
+        if path.is_file():
+            assert not re.search(r"password\s*[:=]\s*\S", path.read_text(), re.IGNORECASE)
+
+
+def test_the_network_policy_closes_both_directions(base):
+    [policy] = by_kind(base, "NetworkPolicy")
+    assert sorted(policy["spec"]["policyTypes"]) == ["Egress", "Ingress"]
+    assert all(rule.get("from") for rule in policy["spec"]["ingress"])
+    assert all(rule.get("ports") for rule in policy["spec"]["egress"])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_an_overlay_pins_the_image_and_its_namespace(overlay):
+    [kustomization] = documents(overlay / "kustomization.yaml")
+    rendered = render(overlay)
+    [deployment] = by_kind(rendered, "Deployment")
+    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert re.search(r"(@sha256:[0-9a-f]{64}|:(?!latest)[\w.-]+)$", image)
+    assert {d["metadata"]["namespace"] for d in rendered} == {kustomization["namespace"]}
+
+
+def test_production_keeps_several_replicas_on_an_image_by_digest_and_is_scraped():
+    rendered = render(ROOT / "overlays/production")
+    [autoscaler] = by_kind(rendered, "HorizontalPodAutoscaler")
+    assert autoscaler["spec"]["minReplicas"] >= 3
+    [deployment] = by_kind(rendered, "Deployment")
+    assert "@sha256:" in deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    [monitor] = by_kind(rendered, "ServiceMonitor")
+    [service] = by_kind(rendered, "Service")
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    assert wanted <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+
+
+def test_a_changed_setting_becomes_a_rolling_update():
+    """The ConfigMap's name ends in a hash of its content, and the Deployment refers to it."""
+    rendered = render(ROOT / "overlays/staging")
+    [config] = by_kind(rendered, "ConfigMap")
+    assert re.fullmatch(r"sasrec-serving-[0-9a-z]{10}", config["metadata"]["name"])
+    [deployment] = by_kind(rendered, "Deployment")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["envFrom"][0]["configMapRef"]["name"] == config["metadata"]["name"]
