@@ -86,16 +86,6 @@ class Verdict:
         """Write JSON."""
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False))
 
-    def to_markdown(self) -> str:
-        """The verdict and a row per gate."""
-        marks = {True: "passed", False: "**failed**", None: "not evaluated"}
-        rows = [
-            f"| {result.gate} | {marks[result.passed]} | {result.threshold} | {result.reason} |"
-            for result in self.results
-        ]
-        head = ["| gate | outcome | threshold | reason |", "|---|---|---|---|"]
-        return "\n".join([f"# {self.decision}", "", self.protocol, "", *head, *rows, ""])
-
     @classmethod
     def load(cls, path: Path) -> "Verdict":
         """Read what `save` wrote."""

@@ -28,7 +28,7 @@ def test_each_history_keeps_its_items_and_times():
     assert [sorted(items) for items in got] == [sorted(items) for items in HISTORIES]
     np.testing.assert_array_equal(got.cu_seqlens, HISTORIES.cu_seqlens)
     np.testing.assert_array_equal(got.timestamps, HISTORIES.timestamps)
-    assert list(got)[0].tolist() != list(HISTORIES)[0].tolist()
+    assert next(iter(got)).tolist() != next(iter(HISTORIES)).tolist()
 
 
 def test_blocks_do_not_change_the_order():
