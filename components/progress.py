@@ -52,6 +52,7 @@ def _print_new(run_dir: Path, console: Console, printed: set[str]) -> None:
             console.print(
                 f"{mark} {name:<18} {_seconds(record):>8}  {_detail(name, record, run_dir)}",
                 highlight=False,
+                soft_wrap=True,
             )
 
 
