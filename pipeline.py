@@ -56,7 +56,13 @@ def sasrec_pipeline(
     ).output
     model = train(config=config, home=home, run_dir=run_dir, sequences=sequences).output
     evaluation = evaluate(
-        home=home, run_dir=run_dir, sequences=sequences, items=data["items"], model=model
+        home=home,
+        run_dir=run_dir,
+        sequences=sequences,
+        interactions=data["interactions"],
+        items=data["items"],
+        impressions=data["impressions"],
+        model=model,
     ).outputs["evaluation"]
     verdict = gate(config=config, run_dir=run_dir, evaluation=evaluation)
     with dsl.If(verdict.outputs["Output"] == "promote", name="promoted"):

@@ -10,12 +10,15 @@ def evaluate(
     home: str,
     run_dir: str,
     sequences: Input[Dataset],
+    interactions: Input[Dataset],
     items: Input[Dataset],
+    impressions: Input[Dataset],
     model: Input[Model],
     evaluation: Output[Dataset],
     metrics: Output[Metrics],
 ):
-    """Write every figure with its interval, and a row per user for the gates to compare."""
+    """Write every figure with its interval, a row per user, and what the logs say of the model."""
+    from dataclasses import replace
     from pathlib import Path
 
     import pyarrow.parquet as pq
@@ -27,13 +30,18 @@ def evaluate(
     from sasrec.data.dataset import SequenceDataset
     from sasrec.evaluation import MODEL
     from sasrec.evaluation import evaluate as evaluate_scorers
+    from sasrec.feedback import learn_from_impressions
+    from sasrec.policy import GREEDY
     from sasrec.recommender import Recommender
+    from serving.policy import ranking_policy
+    from serving.settings import load_settings
 
     with stage("evaluate", run_dir) as current:
         dataset = SequenceDataset.load(Path(sequences.path))
         train, vocabulary = dataset.train, dataset.vocabulary
+        candidate = Recommender.load(Path(model.path))
         result = evaluate_scorers(
-            Recommender.load(Path(model.path)),
+            candidate,
             dataset.test,
             Catalogue.build(vocabulary, train, pq.read_table(items.path)),
             split=dataset.description,
@@ -43,7 +51,20 @@ def evaluate(
             ],
             champion=load_champion(Path(home), vocabulary),
         )
+        settings = load_settings()
+        feedback = learn_from_impressions(
+            candidate,
+            vocabulary,
+            pq.read_table(impressions.path),
+            pq.read_table(interactions.path),
+            split=dataset.description,
+            policies=[GREEDY, ranking_policy(settings)],
+            candidates=settings.candidates,
+        )
+        result = replace(result, findings=feedback.findings)
         result.save(Path(evaluation.path))
+        if feedback.calibration is not None:
+            feedback.calibration.save(Path(evaluation.path))
         result.save(current.run_dir / "evaluation")
         for name in ("ndcg@10", "hr@10", "mrr@10"):
             metrics.log_metric(name, result.metrics[MODEL][name])

@@ -23,6 +23,7 @@ def register(
 
     from components.fingerprint import code_version
     from components.stage import stage
+    from sasrec import calibration
     from sasrec.data.dataset import SequenceDataset
     from sasrec.evaluation import MODEL, Evaluation
     from serving import golden
@@ -46,6 +47,7 @@ def register(
                 "run": current.run_dir.name,
             },
             golden=golden.record(Path(model.path), *dataset.examples(count=8)),
+            extra_files=list(Path(evaluation.path).glob(calibration.FILE)),
         )
         registered.metadata["version"] = current.detail = version
     return version
