@@ -28,6 +28,7 @@ class Checkpoint:
         run: what is being trained (configuration, data, vocabulary); a run resumes only its own.
         progress: plain JSON values: epoch, step, loss so far, history, best epoch.
         weights: the model's parameters.
+        average: their moving average.
         best_weights: those of the best validation so far.
         optimiser: parameter name and state name ("exp_avg", ...) to tensor.
     """
@@ -35,6 +36,7 @@ class Checkpoint:
     run: dict[str, Any]
     progress: dict[str, Any]
     weights: dict[str, Tensor]
+    average: dict[str, Tensor]
     best_weights: dict[str, Tensor]
     optimiser: dict[tuple[str, str], Tensor]
 
@@ -42,6 +44,7 @@ class Checkpoint:
 def save(directory: Path, checkpoint: Checkpoint) -> None:
     """Replace the checkpoint in `directory`."""
     tensors = {f"weights/{name}": tensor for name, tensor in checkpoint.weights.items()}
+    tensors |= {f"average/{name}": tensor for name, tensor in checkpoint.average.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in checkpoint.best_weights.items()}
     tensors |= {f"optimiser/{n}/{s}": tensor for (n, s), tensor in checkpoint.optimiser.items()}
     metadata = {"run": json.dumps(checkpoint.run), "progress": json.dumps(checkpoint.progress)}
@@ -61,7 +64,7 @@ def load(directory: Path, run: dict[str, Any]) -> Checkpoint | None:
     path = directory / FILE
     if not path.exists():
         return None
-    checkpoint = Checkpoint({}, {}, {}, {}, {})
+    checkpoint = Checkpoint({}, {}, {}, {}, {}, {})
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
         checkpoint.run = json.loads(metadata["run"])
@@ -71,6 +74,8 @@ def load(directory: Path, run: dict[str, Any]) -> Checkpoint | None:
             kind, name = key.split("/", 1)
             if kind == "weights":
                 checkpoint.weights[name] = file.get_tensor(key)
+            elif kind == "average":
+                checkpoint.average[name] = file.get_tensor(key)
             elif kind == "best":
                 checkpoint.best_weights[name] = file.get_tensor(key)
             else:

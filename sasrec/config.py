@@ -79,6 +79,11 @@ class TrainConfig(_Config):
     )
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled, as in AdamW.")
     warmup_steps: int = Field(default=100, ge=0, description="Steps of linear warm-up.")
+    averaging: Probability = Field(
+        default=0.995,
+        description="Decay per step of the moving average of the weights that is validated and "
+        "returned; 0 takes the weights themselves.",
+    )
     gradient_clip: float = Field(default=1.0, gt=0, description="Largest global gradient norm.")
     epochs: int = Field(
         default=200, ge=0, description="Upper bound; 0 returns the model untrained."

@@ -4,6 +4,7 @@ Every random choice of a step follows from (seed, epoch, step) alone, so a resum
 what the uninterrupted one would have done, bit for bit on one machine.
 """
 
+import copy
 import hashlib
 import math
 import signal
@@ -155,6 +156,7 @@ class _Trainer:
         self.validation, self.vocabulary = validation, vocabulary
         self.config, self.run_dir, self.identity = config, run_dir, identity
         self.parameters = list(model.parameters())
+        self.average = copy.deepcopy(model).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -169,6 +171,7 @@ class _Trainer:
             self.progress = _Progress(**saved.progress)
             self.best_weights = saved.best_weights
             self.model.load_state_dict(saved.weights)
+            self.average.load_state_dict(saved.average)
             checkpoint.restore_optimiser(self.model, self.optimiser, saved.optimiser)
 
     def run(self) -> TrainResult:
@@ -189,9 +192,9 @@ class _Trainer:
                 self._close_epoch(log)
                 self._save_if_due()
         self._save()
-        self.model.load_state_dict(self.best_weights)
+        self.average.load_state_dict(self.best_weights)
         return TrainResult(
-            Recommender(self.model, self.vocabulary),
+            Recommender(self.average, self.vocabulary),
             progress.history,
             progress.best_epoch,
             progress.best_ndcg,
@@ -254,7 +257,16 @@ class _Trainer:
             parameters["lr"] = self.config.learning_rate * warmup
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        self._average_weights()
         return mean_loss * batch.tokens, stops > 0
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        """Polyak averaging, exponential; the first steps forget faster, as they have less past."""
+        steps = self.progress.total_steps
+        decay = min(self.config.averaging, (1 + steps) / (10 + steps))
+        for average, parameter in zip(self.average.parameters(), self.parameters, strict=True):
+            average.lerp_(parameter, 1 - decay)
 
     def _close_epoch(self, log: TrainingLog) -> None:
         """Validate, keep the best weights, and write the epoch down."""
@@ -280,7 +292,7 @@ class _Trainer:
         started = time.perf_counter()
         ndcg = hr = 0.0
         if self.group.is_first:
-            scorer = Recommender(self.model, self.vocabulary)
+            scorer = Recommender(self.average, self.vocabulary)
             ranks = target_ranks(scorer, self.validation, filter_seen=True)
             values = accuracy(ranks, self.validation.targets.cu_seqlens, 10)
             ndcg, hr = float(values["ndcg@10"].mean()), float(values["hr@10"].mean())
@@ -306,7 +318,7 @@ class _Trainer:
         )
 
     def _copy_weights(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self.model.state_dict().items()}
+        return {name: value.clone() for name, value in self.average.state_dict().items()}
 
     def _save_if_due(self) -> None:
         if time.monotonic() - self.saved_at >= CHECKPOINT_SECONDS:
@@ -318,6 +330,7 @@ class _Trainer:
                 self.identity,
                 asdict(self.progress),
                 self.model.state_dict(),
+                self.average.state_dict(),
                 self.best_weights,
                 checkpoint.optimiser_state(self.model, self.optimiser),
             )

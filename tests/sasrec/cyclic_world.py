@@ -36,5 +36,12 @@ def world(users=120, *, seed=0):
 
 def settings(**overrides):
     """The default preset at a size for tests."""
-    small = {"dim": 16, "max_length": 12, "dropout": 0, "learning_rate": 1e-2, "warmup_steps": 0}
+    small = {
+        "dim": 16,
+        "max_length": 12,
+        "dropout": 0,
+        "learning_rate": 1e-2,
+        "warmup_steps": 0,
+        "averaging": 0,
+    }
     return preset("default", **(small | {"epochs": 3} | overrides))

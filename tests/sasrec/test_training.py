@@ -47,7 +47,7 @@ def losses(result):
         {"loss": "sampled_softmax", "negatives": 20},
         {"loss": "bpr", "negatives": 10},
         {"loss": "bce", "negatives": 4, "epochs": 25},
-        {"loss": "gbce", "negatives": 4, "epochs": 25},
+        {"loss": "gbce", "gbce_calibration": 0.25, "negatives": 4, "epochs": 25},
         {"loss": "bpr", "negatives": 1, "shared_negatives": False, "epochs": 25},
         {"loss": "sampled_softmax", "negatives": 40, "sampling": "in_batch"},
         {"loss": "cross_entropy", "precision": "bfloat16"},
@@ -266,3 +266,14 @@ def test_a_warm_start_of_another_architecture_is_refused(tmp_path):
     champion = fit(tmp_path / "champion", epochs=0).recommender
     with pytest.raises(DataError, match="model field 'dim' is 16 in the earlier model and 32"):
         fit(tmp_path / "other", dim=32, warm_start=champion)
+
+
+def test_the_averaged_weights_are_what_is_validated_and_returned(tmp_path):
+    plain, averaged = fit(tmp_path / "a"), fit(tmp_path / "b", averaging=0.99)
+    assert losses(plain) == losses(averaged)  # the path of training is the same
+    assert not torch.equal(
+        plain.recommender.model.item_matrix(), averaged.recommender.model.item_matrix()
+    )
+    resumed = fit(tmp_path / "c", averaging=0.99, epochs=1)
+    resumed = fit(tmp_path / "c", averaging=0.99, epochs=3)
+    assert resumed.best_ndcg == averaged.best_ndcg
