@@ -1,4 +1,4 @@
-"""What an image must hold, read from its recipe; docs/production.md says how the recipe was proven."""
+"""What an image must hold, read from its recipe; docs/production.md says how it was proven."""
 
 import re
 import tomllib

@@ -1,0 +1,150 @@
+"""A small Kubernetes API server with one Deployment, its pods, and a Service that answers."""
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+DEPLOYMENT = "/apis/apps/v1/namespaces/sasrec/deployments/sasrec-serving"
+PODS = "/api/v1/namespaces/sasrec/pods"
+LABELS = {"app.kubernetes.io/name": "sasrec-serving"}
+
+
+@dataclass
+class Cluster:
+    """One Deployment that settles a look after it was changed, unless told otherwise.
+
+    Attributes:
+        images: every image applied, in order; the first was there before.
+        waiting: reason and message of pods that cannot start, per image.
+        conditions: the Deployment's conditions while an image rolls out, per image.
+        stuck: images whose pods never become ready.
+        statuses: HTTP statuses to answer with first, per method.
+        served: what the Service answers to a recommendation, from the serving image.
+    """
+
+    images: list[str] = field(default_factory=lambda: ["sasrec:old"])
+    waiting: dict[str, tuple[str, str]] = field(default_factory=dict)
+    conditions: dict[str, dict[str, str]] = field(default_factory=dict)
+    stuck: set[str] = field(default_factory=set)
+    statuses: dict[str, list[int]] = field(default_factory=dict)
+    served: Callable[[str], tuple[int, dict[str, Any]]] = lambda image: (200, {})
+    applies: list[dict[str, Any]] = field(default_factory=list)
+    _looks: int = 10
+
+    @property
+    def image(self) -> str:
+        """What the Deployment asks for."""
+        return self.images[-1]
+
+    @property
+    def settled(self) -> bool:
+        """Whether the pods are what the Deployment asks for."""
+        bad = self.image in self.stuck | self.waiting.keys() | self.conditions.keys()
+        return self._looks > 1 and not bad
+
+    def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Any]:
+        """Status and JSON of a request."""
+        path = urlsplit(url).path
+        if path == "/v1/recommend":
+            running = self.image if self.settled else self.images[-2]
+            return self.served(running)
+        if self.statuses.get(method):
+            status = self.statuses[method].pop(0)
+            return status, {"kind": "Status", "code": status, "message": f"told {status}"}
+        if path == PODS:
+            return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._pods()}
+        if path != DEPLOYMENT:
+            return 404, {"kind": "Status", "code": 404, "message": "not found"}
+        if method == "PATCH":
+            self._apply(url, headers, json.loads(body))
+        self._looks += method == "GET"
+        return 200, self._deployment()
+
+    def _apply(self, url: str, headers: Any, body: dict[str, Any]) -> None:
+        assert headers["Content-Type"] == "application/apply-patch+yaml"
+        assert parse_qs(urlsplit(url).query)["fieldManager"] == ["sasrec-pipeline"]
+        self.applies.append(body)
+        [container] = body["spec"]["template"]["spec"]["containers"]
+        self.images.append(container["image"])
+        self._looks = 0
+
+    def _deployment(self) -> dict[str, Any]:
+        updated = 3 if self.settled else 1
+        condition = self.conditions.get(self.image)
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "sasrec-serving", "generation": len(self.images)},
+            "spec": {
+                "replicas": 3,
+                "selector": {"matchLabels": LABELS},
+                "template": {
+                    "metadata": {"labels": LABELS},
+                    "spec": {"containers": [{"name": "serving", "image": self.image}]},
+                },
+            },
+            "status": {
+                "observedGeneration": len(self.images) - (self._looks < 1),
+                "replicas": 3 if self.settled else 4,
+                "updatedReplicas": updated,
+                "readyReplicas": 3,
+                "availableReplicas": 3,
+                "conditions": [{"status": "True", **condition}] if condition else [],
+            },
+        }
+
+    def _pods(self) -> list[dict[str, Any]]:
+        if self.image not in self.waiting:
+            return []
+        reason, message = self.waiting[self.image]
+        status = {
+            "name": "serving",
+            "image": self.image,
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+            "state": {"waiting": {"reason": reason, "message": message}},
+        }
+        return [
+            {"metadata": {"name": "sasrec-serving-x"}, "status": {"containerStatuses": [status]}}
+        ]
+
+
+@contextlib.contextmanager
+def running(cluster: Cluster) -> Iterator[str]:
+    """Serve on a free port of the loopback interface; yields the URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # one packet per answer
+
+        def handle_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            status, answer = cluster.answer(self.command, self.path, self.headers, body)
+            content = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PATCH = handle_any
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{http.server_port}"
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
