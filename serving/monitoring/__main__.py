@@ -1,0 +1,44 @@
+"""`python -m serving.monitoring`: export the recommendation quality of a site to Prometheus."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prometheus_client import CollectorRegistry, start_http_server
+
+from serving.monitoring.exporter import Exporter
+from serving.registry import RegistryError
+from serving.settings import load_settings
+
+
+def export(
+    home: Annotated[Path, typer.Option(help="The site to watch.")] = Path("var/simulated"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3001,
+    window: Annotated[float, typer.Option(help="Seconds of the log that count.")] = 86400,
+    every: Annotated[float, typer.Option(help="Seconds between two updates.")] = 15,
+) -> None:
+    """Follow the event log and serve its figures on /metrics until Ctrl-C."""
+    settings = load_settings().model_copy(update={"home": home})
+    if not settings.models.is_dir():
+        print(f"error: {home}: no models here; run the pipeline first", file=sys.stderr)
+        raise typer.Exit(2)
+    exporter = Exporter(settings, window_seconds=window)
+    exporter.update(now=time.time_ns() // 1000)
+    registry = CollectorRegistry()
+    registry.register(exporter)
+    start_http_server(port, host, registry)
+    wait = threading.Event().wait
+    while not wait(every):
+        try:
+            exporter.update(now=time.time_ns() // 1000)
+        except (ValueError, OSError, RegistryError) as error:
+            # The figures stay as they were; `RecoQualityStale` says so.
+            print(f"quality: not updated: {error}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(export)
