@@ -1,5 +1,6 @@
 """The HTTP interface: routes, their OpenAPI document, and what errors look like."""
 
+import gc
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -8,41 +9,25 @@ from typing import Annotated, Any
 import orjson
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import models_json_schema
 
-from serving import metrics
+from serving import console, metrics
+from serving.errors import RESPONSES, Refusal, install_handlers
 from serving.event_log import LogUnavailable
 from serving.gate import Gate, Limits
 from serving.registry import RegistryError
 from serving.schemas import (
     Events,
     EventsAccepted,
-    Problem,
     RecommendRequest,
     RecommendResponse,
 )
 from serving.security import ApiKeys
 from serving.settings import Settings
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    422: {"model": Problem, "description": "The body breaks the schema."},
-    503: {"model": Problem, "description": "Try again after Retry-After seconds."},
-}
-
-
 STARTUP_FAILURE = "sasrec: cannot serve: "
-
-
-class Refusal(Exception):
-    """A request that is answered with an error."""
-
-    def __init__(self, status: int, error: str, field: str | None = None) -> None:
-        super().__init__(error)
-        self.status = status
-        self.problem = Problem(error=error, field=field)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -51,8 +36,11 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # Here and not above: the supervisor imports this module too, and needs no torch.
+        import torch
+
         from serving.worker import Worker
 
+        torch.set_num_threads(1)
         try:
             worker = Worker(settings)
         except (RegistryError, ValueError, OSError) as error:
@@ -60,6 +48,9 @@ def create_app(settings: Settings) -> FastAPI:
             print(f"{STARTUP_FAILURE}{error}", file=sys.stderr, flush=True)
             raise
         app.state.worker = worker
+        # What was loaded lives as long as the process: no collection need look at it again.
+        gc.collect()
+        gc.freeze()
         try:
             yield
         finally:
@@ -75,13 +66,13 @@ def create_app(settings: Settings) -> FastAPI:
         keys=None if settings.insecure else ApiKeys.load(settings.api_keys_file),
         limits=Limits(body_bytes=settings.max_body_bytes, pending=settings.max_pending),
     )
-    app.add_exception_handler(Refusal, _refuse)
+    install_handlers(app)
     app.add_api_route(
         "/v1/recommend",
         recommend,
         methods=["POST"],
         response_model=RecommendResponse,
-        responses=REFUSALS,
+        responses=RESPONSES,
         openapi_extra=_request_body("RecommendRequest"),
     )
     app.add_api_route(
@@ -90,9 +81,10 @@ def create_app(settings: Settings) -> FastAPI:
         methods=["POST"],
         status_code=202,
         response_model=EventsAccepted,
-        responses=REFUSALS,
+        responses=RESPONSES,
         openapi_extra=_request_body("Events"),
     )
+    app.include_router(console.router, responses=RESPONSES)
     document = _openapi(app)
     app.openapi = lambda: document  # type: ignore[method-assign]
     app.add_api_route("/metrics", read_metrics, methods=["GET"], include_in_schema=False)
@@ -142,12 +134,6 @@ async def record_events(request: Request, events: EventsBody) -> Response:
 def read_metrics() -> Response:
     """Prometheus exposition over all workers."""
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
-
-
-async def _refuse(_: Request, refusal: Exception) -> Response:
-    assert isinstance(refusal, Refusal)
-    headers = {"Retry-After": "1"} if refusal.status in (429, 503) else {}
-    return JSONResponse(refusal.problem.model_dump(), refusal.status, headers)
 
 
 def _request_body(name: str) -> dict[str, Any]:

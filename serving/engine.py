@@ -25,6 +25,19 @@ class Engine:
         self.vocabulary = self.recommender.vocabulary
         self.items = load_items(directory, self.vocabulary)
 
+    def describe(self, index: int) -> dict[str, str | None]:
+        """Id, title and category of an item."""
+        return {
+            "item_id": self.vocabulary.item_ids[index - 1],
+            "title": self.items.titles[index],
+            "category": self.items.categories[index] or None,
+        }
+
+    def title(self, item_id: str) -> str:
+        """The title of an item; the id itself where there is none."""
+        [index] = self.vocabulary.encode([item_id])
+        return item_id if index == PADDING else self.items.titles[index]
+
     def knows_any(self, item_ids: Sequence[str]) -> bool:
         """Whether at least one of the items is in the vocabulary."""
         return any(item_id in self.vocabulary for item_id in item_ids)

@@ -174,9 +174,9 @@ class EventLog:
                 b"".join(entry.content for entry in pending),
                 durable=any(entry.done is not None for entry in pending),
             )
-        except OSError as problem:
+        except Exception as problem:  # whatever it is, whoever waits must hear of it
             metrics.EVENT_LOG_FAILURES.inc()
-            error = LogUnavailable(problem.errno, f"event log: {problem.strerror}")
+            error = LogUnavailable(f"event log: {problem}")
             for entry in pending:
                 if entry.done is not None:
                     entry.done.set_exception(error)

@@ -41,6 +41,8 @@ ROUTES = {
     "/docs": Route("docs"),
     "/openapi.json": Route("docs"),
     "/": Route("console"),
+    "/console.css": Route("console"),
+    "/console.js": Route("console"),
 }
 OTHER = Route("other")
 

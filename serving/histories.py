@@ -4,6 +4,9 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,12 @@ def merge(stored: History, recent_items: Sequence[str]) -> History:
         stored.item_ids + added,
         stored.timestamps + [now - len(added) + i for i in range(1, len(added) + 1)],
     )
+
+
+def example_users(feature_store: Path, n: int = 20) -> list[str]:
+    """Some users of the published feature store, for people to try; none before a publish."""
+    path = feature_store / "current" / "user_sequence.parquet"
+    if not path.exists():
+        return []
+    some = next(pq.ParquetFile(path).iter_batches(batch_size=1000, columns=["user_id"]), None)
+    return [] if some is None else list(dict.fromkeys(some["user_id"].to_pylist()))[:n]

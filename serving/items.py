@@ -29,6 +29,12 @@ class ItemTable:
     categories: np.ndarray
     popularity: np.ndarray
 
+    def search(self, text: str, limit: int) -> list[int]:
+        """Items whose title has `text` in it, the most popular first; all of them for ""."""
+        wanted = text.casefold()
+        found = [i for i, title in enumerate(self.titles) if i and wanted in title.casefold()]
+        return sorted(found, key=lambda item: -self.popularity[item])[:limit]
+
     def in_category(self, category: str) -> np.ndarray:
         """(V + 1,) bool."""
         return self.categories == category

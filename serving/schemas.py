@@ -98,6 +98,42 @@ class EventsAccepted(_Message):
     accepted: int
 
 
+class ItemInfo(_Message):
+    """An item as people know it."""
+
+    item_id: str
+    title: str
+    category: str | None
+
+
+class ItemList(_Message):
+    """Items found."""
+
+    items: list[ItemInfo]
+
+
+class UserHistoryItem(_Message):
+    """One event of a user."""
+
+    item_id: str
+    title: str
+    timestamp: int = Field(description="Microseconds since the epoch.")
+
+
+class ServingStatus(_Message):
+    """What a worker serves, and how much it has served since it started."""
+
+    champion: str
+    challenger: str | None
+    generation: int
+    policy: str
+    gold_share: float
+    challenger_share: float
+    recommendations: int
+    degraded: int
+    example_users: list[str]
+
+
 class Problem(_Message):
     """Why a request was refused. Never repeats what was sent."""
 

@@ -11,14 +11,15 @@ from feature_repo.online import OnlineHistory, Unavailable
 from sasrec.policy import UNIFORM
 from serving import metrics
 from serving.engine import Engine
+from serving.errors import HistoryAway
 from serving.event_log import EventLog, unapplied
-from serving.histories import History, merge
+from serving.histories import History, example_users, merge
 from serving.history_writer import HistoryWriter, catch_up
 from serving.hot_swap import LiveModels
 from serving.policy import choose_policy, ranking_policy, serves_challenger
 from serving.recommendation import Recommendation, recommend, recommend_popular
 from serving.registry import ModelStore
-from serving.schemas import Event, RecommendRequest
+from serving.schemas import Event, RecommendRequest, ServingStatus
 from serving.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ class Worker:
         self._history_writer = HistoryWriter(store)
         # One thread computes; the event loop stays free to accept, refuse and report.
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._example_users = example_users(settings.feature_store)
+        self._answered = 0
+        self._degraded = 0
         metrics.configure_policies([ranking_policy(settings), UNIFORM])
 
     def close(self) -> None:
@@ -61,17 +65,46 @@ class Worker:
         answer = await self._rank(self._engine(request.user_id), request, history, degraded)
         self._log.append_later(answer.impression(time.time_ns() // 1000))
         metrics.observe_recommendation(answer)
+        self._answered += 1
+        self._degraded += answer.degraded is not None
         return answer
+
+    async def stored_history(self, user_id: str) -> History:
+        """What is stored of a user.
+
+        Raises:
+            HistoryAway: the store does not answer.
+        """
+        try:
+            found = await self._histories.latest(user_id, self.settings.history_length)
+        except Unavailable as error:
+            raise HistoryAway(str(error)) from None
+        return History(found.item_ids, found.timestamps)
+
+    def status(self) -> ServingStatus:
+        """What this worker serves."""
+        snapshot = self.models.current
+        return ServingStatus(
+            champion=snapshot.champion.version,
+            challenger=snapshot.challenger.version if snapshot.challenger else None,
+            generation=snapshot.generation,
+            policy=ranking_policy(self.settings).name,
+            gold_share=self.settings.gold_share,
+            challenger_share=self.settings.challenger_share,
+            recommendations=self._answered,
+            degraded=self._degraded,
+            example_users=self._example_users,
+        )
 
     async def _history(self, request: RecommendRequest) -> tuple[History, str | None]:
         """The history to rank with, and why it may lack something."""
         if request.user_id is None:
             return merge(History.empty(), request.recent_items), None
         try:
-            found = await self._histories.latest(request.user_id, self.settings.history_length)
-        except Unavailable:
+            stored = await self.stored_history(request.user_id)
+        except HistoryAway:
             return merge(History.empty(), request.recent_items), "history"
-        return merge(History(found.item_ids, found.timestamps), request.recent_items), None
+        return merge(stored, request.recent_items), None
 
     def _engine(self, user_id: str | None) -> Engine:
         snapshot = self.models.current

@@ -10,7 +10,7 @@ from serving.settings import Settings
 from tests.serving.sites import KEYS, register
 
 
-@pytest.fixture()
+@pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A site whose champion is the model of seed 1."""
     home = tmp_path / "site"
@@ -19,7 +19,7 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
-@pytest.fixture()
+@pytest.fixture
 def settings(home: Path) -> Settings:
     """Greedy, so that answers are known."""
     keys = home / "api_keys.json"
@@ -27,7 +27,7 @@ def settings(home: Path) -> Settings:
     return Settings(home=home, epsilon=0.0, gold_share=0.0, deadline_seconds=5.0)
 
 
-@pytest.fixture()
+@pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
     """The application in this process, called with the admin key."""
     with TestClient(create_app(settings), headers={"Authorization": "Bearer key-a"}) as client:

@@ -32,7 +32,7 @@ class Store:
         return [event.item_id for event in self.store.latest(user, 100)]
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(tmp_path):
     history = open_history(tmp_path / "history.db")
     yield Store(history)

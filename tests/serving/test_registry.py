@@ -10,7 +10,7 @@ from serving.registry.bento import model_store
 from tests.serving.sites import register, save_model
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(home):
     return ModelStore(home / "models")
 

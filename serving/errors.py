@@ -1,0 +1,45 @@
+"""What a refused request is told: a code and a field, never what was sent."""
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from serving.schemas import Problem
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    422: {"model": Problem, "description": "The request breaks the schema."},
+    503: {"model": Problem, "description": "Try again after Retry-After seconds."},
+}
+
+
+class HistoryAway(RuntimeError):
+    """The online history cannot be read now."""
+
+
+class Refusal(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, error: str, field: str | None = None) -> None:
+        super().__init__(error)
+        self.status = status
+        self.problem = Problem(error=error, field=field)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer refusals, and parameters that FastAPI refuses, with a `Problem`."""
+    app.add_exception_handler(Refusal, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_parameters)
+
+
+async def _refuse(_: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refusal)
+    headers = {"Retry-After": "1"} if refusal.status == 503 else {}
+    return JSONResponse(refusal.problem.model_dump(), refusal.status, headers)
+
+
+async def _refuse_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return await _refuse(request, Refusal(422, first["type"], str(first["loc"][-1])))
