@@ -21,6 +21,10 @@ LARGEST_WEIGHT = 100.0  # times the mean: a bound on what one impression may say
 BINS = 10
 
 
+class TooFewInteractions(DataError):
+    """There is not enough to learn a curve from."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """A fitted curve.
@@ -51,13 +55,13 @@ class Calibration:
             propensity: (n,) in (0, 1].
 
         Raises:
-            DataError: fewer than `MINIMUM_INTERACTIONS` interactions to learn from.
+            TooFewInteractions: fewer than `MINIMUM_INTERACTIONS` to learn from.
         """
         known = np.isfinite(score)
         score, position, reward = score[known], position[known], reward[known]
         weight = 1 / propensity[known]
         if reward.sum() < MINIMUM_INTERACTIONS:
-            raise DataError(
+            raise TooFewInteractions(
                 f"calibration: {reward.sum():g} interactions among {len(reward):,} impressions, "
                 f"needs {MINIMUM_INTERACTIONS}; log more"
             )

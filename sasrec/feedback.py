@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sasrec.calibration import Calibration, reliability
+from sasrec.calibration import Calibration, TooFewInteractions, reliability
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.off_policy import estimate
 from sasrec.policy import Policy
 from sasrec.replay import Requests, replay, served_scores
-from sasrec.schema import TIMESTAMP, DataError
+from sasrec.schema import TIMESTAMP
 from sasrec.scorer import Scorer
 
 UNIFORM_BUCKET = "uniform"
@@ -30,8 +30,8 @@ class Feedback:
 
     Attributes:
         calibration: to be stored with the model; None where the log is too small.
-        findings: `calibration` and `off_policy`, as `Evaluation.findings` holds them; empty where
-            there is nothing to say.
+        findings: `calibration` and `off_policy`, as `Evaluation.findings` holds them; where
+            nothing could be measured an entry holds `missing`, the reason.
     """
 
     calibration: Calibration | None
@@ -62,27 +62,31 @@ def learn_from_impressions(
         DataError: an impression is out of range or logged twice.
     """
     if not split.get("t1") or not split.get("t2"):
-        return Feedback(None, {})
+        return _nothing("the split has no cut in time, so training has seen every impression")
     t1, t2 = (datetime.fromisoformat(split[key]) for key in ("t1", "t2"))
     earlier = Requests.build(_between(impressions, t1, t2), interactions, vocabulary)
     later = Requests.build(_between(impressions, t2, None), interactions, vocabulary)
     try:
         calibration = _calibrate(model, earlier)
-    except DataError:
-        return Feedback(None, {})
-    findings: dict[str, Any] = {}
-    if later.filled.any():
-        findings["calibration"] = _judge_calibration(calibration, model, later)
-        findings["off_policy"] = {
-            policy.name: estimate(
-                replay(
-                    model, later, policy, candidates=candidates, calibration=calibration
-                ).logged_slots(later),
-                policy=policy.name,
-            ).to_finding()
-            for policy in policies
-        }
-    return Feedback(calibration, findings)
+    except TooFewInteractions as error:
+        return _nothing(str(error))
+    if not later.filled.any():
+        return Feedback(calibration, _nothing("no impression was logged after t2").findings)
+    values = {
+        policy.name: estimate(
+            replay(
+                model, later, policy, candidates=candidates, calibration=calibration
+            ).logged_slots(later),
+            policy=policy.name,
+        ).to_finding()
+        for policy in policies
+    }
+    judged = _judge_calibration(calibration, model, later)
+    return Feedback(calibration, {"calibration": judged, "off_policy": values})
+
+
+def _nothing(why: str) -> Feedback:
+    return Feedback(None, {"calibration": {"missing": why}, "off_policy": {"missing": why}})
 
 
 def _calibrate(model: Scorer, requests: Requests) -> Calibration:

@@ -134,10 +134,12 @@ class MeasurementBound(_Bounded):
     def judge(self, evaluation: Evaluation, evidence: Evidence) -> GateResult:
         """Look `measurement` up, dots stepping into nested findings."""
         found: Any = {**evaluation.findings, **evidence}
+        why = f"'{self.measurement}' was not measured"
         for key in self.measurement.split("."):
-            found = found.get(key) if isinstance(found, Mapping) else None
+            why = found.get("missing", why)
+            found = found.get(key, {})
         if not isinstance(found, int | float):
-            return self._not_evaluated(self._threshold, f"'{self.measurement}' was not measured")
+            return self._not_evaluated(self._threshold, why)
         return self._judge_bounds(self.measurement, found, found, found)
 
 
@@ -252,20 +254,24 @@ class OffPolicyValue(Gate):
     """The model's estimated value on logged traffic is not below that of the policy that logged it.
 
     Attributes:
+        policy: the name of the policy whose value was estimated.
         margin: relative loss that is allowed.
         when_refused: what an estimate that its own checks refuse asks of the verdict.
     """
 
     check: Literal["off_policy_value"]
+    policy: str
     margin: Share
     when_refused: Missing
 
     def judge(self, evaluation: Evaluation, evidence: Evidence) -> GateResult:
         """Passed when the interval of the estimate lies above (1 − margin) · logged value."""
         threshold = f"at most {self.margin:.1%} below the logging policy"
-        finding = evaluation.findings.get("off_policy")
-        if finding is None:
-            return self._not_evaluated(threshold, "there are no logged impressions")
+        estimates = evaluation.findings.get("off_policy", {"missing": "there are no impressions"})
+        if self.policy not in estimates:
+            why = estimates.get("missing", f"policy '{self.policy}' was not estimated")
+            return self._not_evaluated(threshold, why)
+        finding = estimates[self.policy]
         if finding["refusals"]:
             refused = self.model_copy(update={"when_missing": self.when_refused})
             return refused._not_evaluated(threshold, "; ".join(finding["refusals"]))

@@ -89,9 +89,9 @@ def _charts(evaluation: Evaluation, training: Sequence[Mapping[str, Any]]) -> di
             caption = f"Gain over {reference} by slice of users, intervals corrected for all slices"
             drawn[caption] = charts.slice_lift(slices, reference, HEADLINE)
     drawn["How recommendations spread over the catalogue"] = charts.exposure(evaluation.exposure)
-    if calibration := evaluation.findings.get("calibration"):
+    if bins := evaluation.findings.get("calibration", {}).get("reliability"):
         drawn["Reliability of P(interacted | served)"] = charts.reliability(
-            calibration["reliability"]["predicted"], calibration["reliability"]["observed"]
+            bins["predicted"], bins["observed"]
         )
     return drawn
 
