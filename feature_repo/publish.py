@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
 
+from feature_repo import spark, tables
 from feature_repo.definitions import definitions
 from feature_repo.inputs import create_latest, find_partitions, load
 from feature_repo.quality import Check, Limits, run_checks
@@ -32,11 +33,13 @@ from feature_repo.store import (
     published_generation,
     remove_unfinished,
 )
-from feature_repo.tables import HISTORY_LIMIT, SPILL, build
+from feature_repo.tables import HISTORY_LIMIT, SPILL
 from sasrec.schema import DataError
 
 ONLINE_VIEWS = ["user_sequence", "user_stats", "item_stats"]
 REPORT = "report.json"
+
+Engine = Literal["duckdb", "spark"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def publish(
     cutoffs: pa.Table | None,
     as_of: datetime,
     profile: str = "local",
+    engine: Engine = "duckdb",
     limits: Limits | None = None,
     memory_limit: str = "4GB",
 ) -> PublishReport:
@@ -103,6 +107,8 @@ def publish(
             moment at all: quadratic in the length of a history, so for small data only.
         as_of: the moment the online store holds, with a time zone.
         profile: "local" or "production", see `feature_store.*.yaml`.
+        engine: "duckdb", out of core on this machine, or "spark", see `feature_repo.spark`, which
+            reads day files and always builds in full. The tables are the same.
         limits: what quality checks tolerate; by default `Limits()`.
         memory_limit: of DuckDB, beyond which it spills to disk.
 
@@ -124,7 +130,15 @@ def publish(
             connection.execute(f"SET temp_directory = '{generation / SPILL}'")
             connection.execute("SET TimeZone = 'UTC'")
             facts = _build(
-                connection, generation, previous, interactions, items, impressions, cutoffs, as_of
+                connection,
+                generation,
+                previous if engine == "duckdb" else None,
+                interactions,
+                items,
+                impressions,
+                cutoffs,
+                as_of,
+                engine,
             )
             checks = run_checks(connection, previous, limits or Limits())
         shutil.rmtree(generation / SPILL)
@@ -163,6 +177,7 @@ def _build(
     impressions: pa.Table | Path | None,
     cutoffs: pa.Table | None,
     as_of: datetime,
+    engine: Engine,
 ) -> dict[str, Any]:
     """Build the offline tables; returns the fields of `PublishReport` that this settles."""
     partitions = None
@@ -180,7 +195,12 @@ def _build(
     )
     if cutoffs is not None:
         connection.table("cutoffs").write_parquet(str(generation / CUTOFFS))
-    rows = build(connection, generation)
+    if engine == "duckdb":
+        rows = tables.build(connection, generation)
+    elif partitions is not None:
+        rows = spark.build(connection, generation, partitions.new, as_of)
+    else:
+        raise ValueError("engine 'spark': interactions must be a folder of day files")
     create_latest(connection, "current_sequence", generation)
     [(events, users, longest, newest)] = connection.execute(
         "SELECT coalesce(sum(len(item_ids)), 0)::BIGINT, count(*), max(len(item_ids)),"

@@ -108,7 +108,8 @@ WITH distinct_cuts AS (
 SELECT item_id,
        cutoff - INTERVAL 1 MICROSECOND AS event_timestamp,
        coalesce(category, '') AS category,
-       greatest(0, epoch(cutoff) - epoch(coalesce(created_at, first_event))) / 86400 AS age_days,
+       greatest(0, epoch_us(cutoff) - epoch_us(coalesce(created_at, first_event))) / 86400e6
+           AS age_days,
        coalesce(popularity_1d, 0) AS popularity_1d,
        coalesce(popularity_7d, 0) AS popularity_7d,
        coalesce(popularity_30d, 0) AS popularity_30d,

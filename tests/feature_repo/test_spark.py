@@ -1,0 +1,95 @@
+"""Spark builds the same tables as DuckDB."""
+
+import shutil
+from datetime import timedelta
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from feature_repo.extract import sequences_as_of
+from feature_repo.inputs import write_days
+from feature_repo.publish import publish
+from feature_repo.store import current_generation
+from sasrec.schema import IMPRESSIONS, ITEMS, TIMESTAMP, DataError
+from tests.feature_repo.small_history import END, START
+
+TABLES = ("user_sequence", "user_stats", "item_stats", "served_impressions")
+
+
+@pytest.fixture(scope="module")
+def spark():
+    pyspark = pytest.importorskip("pyspark.sql", reason="the extra 'spark' is not installed")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs a Java runtime (17 or later), and none is on PATH")
+    session = (
+        pyspark.SparkSession.builder.master("local[2]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.driver.memory", "1g")
+        .config("spark.sql.shuffle.partitions", "2")
+        .getOrCreate()
+    )
+    yield session
+    session.stop()
+
+
+def inputs():
+    users = [f"u{u}" for u in range(120)]
+    cutoffs = [END - timedelta(days=10)] * 120 + [END - timedelta(days=1)] * 120
+    return {
+        "items": pa.table(
+            {
+                "item_id": [f"i{i}" for i in range(60)],
+                "title": pa.nulls(60, pa.string()),
+                "category": ["a", None] * 30,
+                "created_at": pa.array([START, None, END - timedelta(days=5)] * 20, TIMESTAMP),
+            },
+            schema=ITEMS,
+        ),
+        "impressions": pa.table(
+            {
+                "request_id": ["r", "r"],
+                "user_id": ["u1", "u1"],
+                "item_id": ["i1", "i2"],
+                "position": [0, 1],
+                "timestamp": pa.array([START, START], TIMESTAMP),
+                "policy": ["champion"] * 2,
+                "model_version": ["v"] * 2,
+                "score": [0.5, None],
+                "propensity": [0.25, 0.1],
+                "candidates": [10, 10],
+                "reward": [1.0, None],
+            },
+            schema=IMPRESSIONS,
+        ),
+        "cutoffs": pa.table({"user_id": users * 2, "cutoff": pa.array(cutoffs, TIMESTAMP)}),
+        "as_of": END - timedelta(hours=7),
+    }
+
+
+def test_spark_equals_duckdb(tmp_path, interactions, spark):
+    days = tmp_path / "days"
+    write_days(interactions, days)
+    for engine in ("duckdb", "spark"):
+        publish(tmp_path / engine, interactions=days, engine=engine, **inputs())
+    for name in TABLES:
+        found = {
+            engine: duckdb.read_parquet(
+                str(current_generation(tmp_path / engine) / name / "*.parquet")
+            )
+            .order("ALL")
+            .to_arrow_table()
+            for engine in ("duckdb", "spark")
+        }
+        assert found["spark"].num_rows > 0
+        assert found["spark"].equals(found["duckdb"]), name
+    asked = inputs()["cutoffs"]
+    assert sequences_as_of(tmp_path / "spark", asked) == sequences_as_of(tmp_path / "duckdb", asked)
+
+
+def test_without_java_it_says_what_to_install(tmp_path, interactions, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    write_days(interactions, tmp_path / "days")
+    with pytest.raises(DataError, match="no Java runtime"):
+        publish(tmp_path, interactions=tmp_path / "days", engine="spark", **inputs())
