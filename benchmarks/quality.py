@@ -1,0 +1,221 @@
+"""The quality table: every preset, every loss and the baselines on one data set, several seeds.
+
+    python -m benchmarks.quality --dataset ml-1m --data-dir DATA
+    python -m benchmarks.quality --dataset amazon-beauty-5core --data-dir DATA
+
+Each (row, seed) is one result file; a finished one is not run again and a killed one resumes from
+its checkpoint, so the command can be stopped and repeated. The table is written after every
+result and says which seeds it holds. Epochs and settings are chosen on validation alone; test is
+read once, by the model that validation chose.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.provenance import provenance
+from benchmarks.real_sequences import read
+from sasrec.baselines import BigramMarkov, Popularity, RecentPopularity
+from sasrec.config import preset
+from sasrec.data.dataset import SequenceDataset
+from sasrec.data.packed import EvaluationSet
+from sasrec.metrics import accuracy
+from sasrec.progress import LOG
+from sasrec.ranking import next_item, target_ranks
+from sasrec.scorer import Scorer
+from sasrec.training import train
+
+RESULTS = Path(__file__).parent / "results"
+PAPER_NEGATIVES = 100
+METRICS = ("ndcg@10", "hr@10")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    preset: str
+    overrides: dict[str, Any] = field(default_factory=dict)
+    split: str = "leave-one-out"
+
+
+BASELINES = {
+    "popularity": Popularity,
+    "recent popularity": RecentPopularity,
+    "bigram Markov": BigramMarkov,
+}
+# A row per loss: the default preset with its loss replaced and all else equal.
+MODELS = {
+    "default": Row("default"),
+    "paper": Row("paper"),
+    "bpr": Row("bpr"),
+    "default, cross_entropy": Row("default", {"loss": "cross_entropy"}),
+    "default, sampled_softmax": Row("default", {"loss": "sampled_softmax"}),
+    "default, gbce": Row("default", {"loss": "gbce"}),
+    "default, bce": Row("default", {"loss": "bce"}),
+    "default, bpr": Row("default", {"loss": "bpr"}),
+    "default, global-time": Row("default", split="global-time"),
+}
+# Best published SASRec under leave-one-out, full catalogue, seen items filtered.
+PUBLISHED = {
+    "ml-1m": {"ndcg@10": 0.186, "hr@10": 0.320},
+    "amazon-beauty-5core": {"ndcg@10": 0.0588, "hr@10": 0.0974},
+}
+
+
+def measure(scorer: Scorer, evaluation: EvaluationSet) -> dict[str, float]:
+    """NDCG@10 and HR@10 of each user's next item among the full catalogue without seen items."""
+    evaluation = next_item(evaluation)
+    ranks = target_ranks(scorer, evaluation, filter_seen=True)
+    values = accuracy(ranks, evaluation.targets.cu_seqlens, 10)
+    return {name: float(values[name].mean()) for name in METRICS}
+
+
+def measure_among_negatives(scorer: Scorer, evaluation: EvaluationSet, seed: int) -> dict[str, Any]:
+    """The protocol of the SASRec paper (section IV-B): the target among 100 unseen random items."""
+    evaluation = next_item(evaluation)
+    rng = np.random.default_rng(seed)
+    ranks = np.empty(len(evaluation))
+    rows = np.arange(len(evaluation))
+    for block in np.array_split(rows, len(rows) // 256 + 1):
+        histories = evaluation.histories.select(block)
+        scores = scorer.logits(histories)
+        targets = evaluation.targets.items[block]
+        for row, (history, target) in enumerate(zip(histories, targets, strict=True)):
+            candidates = rng.permutation(scores.shape[1] - 1) + 1
+            unseen = candidates[~np.isin(candidates, [*history, target])][:PAPER_NEGATIVES]
+            ranks[block[row]] = 1 + int((scores[row, unseen] > scores[row, target]).sum())
+    values = accuracy(ranks, evaluation.targets.cu_seqlens, 10)
+    return {name: float(values[name].mean()) for name in METRICS}
+
+
+def run_baseline(name: str, data: SequenceDataset) -> dict[str, Any]:
+    """Fit on training histories; test histories include what validation added, as for models."""
+    scorer = BASELINES[name](data.train, len(data.vocabulary))
+    return {
+        "validation": measure(scorer, data.validation),
+        "test": measure(scorer, data.test),
+        "split_sha256": data.description["sha256"],
+    }
+
+
+def run_model(row: Row, data: SequenceDataset, seed: int, run_dir: Path) -> dict[str, Any]:
+    """Train, resuming if it was killed, and read test once."""
+    chosen = preset(row.preset, **row.overrides, seed=seed)
+    result = train(
+        data.train, data.validation, data.vocabulary, chosen.model, chosen.train, run_dir
+    )
+    return {
+        "validation": measure(result.recommender, data.validation),
+        "test": measure(result.recommender, data.test),
+        "test_among_100_negatives": measure_among_negatives(result.recommender, data.test, seed),
+        "best_epoch": result.best_epoch,
+        "epochs": len(result.history),
+        "train_seconds": sum(line["seconds"] for line in result.history),
+        "model": chosen.model.model_dump(),
+        "train": chosen.train.model_dump(),
+        "split_sha256": data.description["sha256"],
+    }
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """Mean and standard deviation over the seeds that ran, for each row that has any."""
+    rows: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text())
+        rows.setdefault(result["row"], []).append(result)
+    summary = {}
+    for name in (name for name in [*BASELINES, *MODELS] if name in rows):
+        results = rows[name]
+        entry: dict[str, Any] = {"seeds": sorted(r["seed"] for r in results)}
+        for fold in ("validation", "test", "test_among_100_negatives"):
+            if fold in results[0]:
+                entry[fold] = {
+                    metric: {
+                        "mean": float(np.mean([r[fold][metric] for r in results])),
+                        "std": float(np.std([r[fold][metric] for r in results])),
+                    }
+                    for metric in METRICS
+                }
+        entry["split_sha256"] = results[0]["split_sha256"]
+        summary[name] = entry
+    return summary
+
+
+def print_table(dataset: str, summary: dict[str, Any]) -> None:
+    """The table with its protocol."""
+    table = Table(
+        title=f"{dataset}: next item, full catalogue, seen items filtered, chosen on validation",
+        caption="leave-one-out (train on all but the last two) unless the row says otherwise; "
+        "mean ± std over the seeds listed",
+    )
+    for column in ("row", "NDCG@10", "HR@10", "100 negatives: NDCG@10", "HR@10", "seeds"):
+        table.add_column(column)
+    for name, entry in summary.items():
+        cells = [
+            f"{value['mean']:.4f}" + (f" ± {value['std']:.4f}" if len(entry["seeds"]) > 1 else "")
+            for fold in ("test", "test_among_100_negatives")
+            for value in (entry.get(fold, {}).get(metric) for metric in METRICS)
+            if value
+        ]
+        cells += [""] * (4 - len(cells))
+        table.add_row(name, *cells, " ".join(map(str, entry["seeds"])))
+    published = PUBLISHED.get(dataset)
+    if published:
+        table.add_row("best published SASRec", *(f"{published[m]:.4f}" for m in METRICS), "", "")
+    Console().print(table)
+
+
+def main() -> None:
+    """Fill what is missing of the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--data-dir", help="folder of the raw data; downloaded without it")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", choices=[*BASELINES, *MODELS], help="all by default")
+    parser.add_argument("--work-dir", type=Path, default=Path("runs/quality"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    folder = RESULTS / f"quality-{arguments.dataset}"
+    folder.mkdir(parents=True, exist_ok=True)
+    splits: dict[str, SequenceDataset] = {}
+    for name in arguments.rows or [*BASELINES, *MODELS]:
+        row = MODELS.get(name)
+        split = row.split if row else "leave-one-out"
+        for seed in arguments.seeds if row else arguments.seeds[:1]:
+            slug = f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}"
+            target = folder / f"{slug}.json"
+            if target.exists():
+                continue
+            if split not in splits:
+                read_data = read(arguments.dataset, split, arguments.data_dir)
+                if split == "global-time" and read_data.report.clock != "real":
+                    print(f"{name}: skipped, {arguments.dataset} has an order but no timestamps")
+                    break
+                splits[split] = read_data.sequences
+                print(f"{split} split sha256 {splits[split].description['sha256']}")
+            run_dir = arguments.work_dir / arguments.dataset / slug
+            data = splits[split]
+            result = run_model(row, data, seed, run_dir) if row else run_baseline(name, data)
+            if row:
+                log = (run_dir / LOG).read_text()
+                target.with_suffix(".jsonl").write_text(log)
+            result = {"row": name, "seed": seed, **result, "provenance": provenance()}
+            target.write_text(json.dumps(result, indent=2) + "\n")
+            summary = summarise(folder)
+            path = RESULTS / f"quality-{arguments.dataset}.json"
+            path.write_text(json.dumps(summary, indent=2) + "\n")
+    print_table(arguments.dataset, summarise(folder))
+
+
+if __name__ == "__main__":
+    main()
