@@ -33,6 +33,8 @@ def ingest(
             columns=run.data.columns,
             seed=run.data.seed,
         )
+        if run.data.as_of:
+            source = source.before(run.data.as_of)
         source, report = quality.clean(source)
         cut = splits.split_source(source, **run.split.model_dump())
         pq.write_table(source.interactions, interactions.path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from sasrec.config import PRESETS, ModelConfig, TrainConfig
@@ -30,6 +30,9 @@ class DataConfig(_Section):
     data_dir: Path | None = Field(None, description="folder that already holds the raw files")
     columns: dict[str, str] = Field({}, description="our column name -> the source's")
     seed: int = Field(0, ge=0, description="seed of the simulated storefront")
+    as_of: AwareDatetime | None = Field(
+        None, description="use only what happened before: 2026-11-01T00:00:00Z; a late run's day"
+    )
 
 
 class SplitConfig(_Section):

@@ -1,9 +1,13 @@
 """What every reader returns: the tables of one data set under the contracts of `sasrec.schema`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from sasrec.schema import TIMESTAMP, DataError
 
 Clock = Literal["real", "row-order"]
 
@@ -27,3 +31,28 @@ class Source:
     impressions: pa.Table
     clock: Clock = "real"
     notes: list[str] = field(default_factory=list)
+
+    def before(self, moment: datetime) -> "Source":
+        """What a reader would have found at `moment`: what happened and what existed before it.
+
+        Raises:
+            DataError: the source has an order but no time, or nothing had happened yet.
+        """
+        if self.clock != "real":
+            raise DataError(f"{self.name}: rows have an order but no time; leave out data.as_of")
+        limit = pa.scalar(moment, TIMESTAMP)
+        interactions = self.interactions.filter(pc.less(self.interactions["timestamp"], limit))
+        if not interactions.num_rows:
+            first = pc.min(self.interactions["timestamp"]).as_py()
+            raise DataError(
+                f"{self.name}: no interactions before {moment}; the first is at {first}"
+            )
+        existed = pc.less(self.items["created_at"], limit).fill_null(True)
+        used = pc.is_in(self.items["item_id"], interactions["item_id"].unique())
+        return replace(
+            self,
+            interactions=interactions,
+            items=self.items.filter(pc.or_(existed, used)),
+            impressions=self.impressions.filter(pc.less(self.impressions["timestamp"], limit)),
+            notes=[*self.notes, f"Only what happened before {moment} is used."],
+        )

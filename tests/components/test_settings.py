@@ -39,3 +39,12 @@ def test_every_setting_is_described():
     lines = describe_settings().splitlines()
     assert any(line.startswith("train.epochs = ") for line in lines)
     assert all(len(line.split(" = ", 1)[1].split("  ", 1)) == 2 for line in lines)
+
+
+def test_as_of_needs_a_time_zone():
+    config = build_config(overrides=["data.as_of=2026-11-01T03:30:00Z"])
+    assert RunConfig.parse(config.model_dump_json()).data.as_of.isoformat() == (
+        "2026-11-01T03:30:00+00:00"
+    )
+    with pytest.raises(SettingsError, match=r"data\.as_of"):
+        build_config(overrides=["data.as_of=2026-11-01T03:30:00"])
