@@ -1,16 +1,20 @@
 """Packed causal attention on the CPU: users grouped by length, scores kept in cache.
 
 Users are sorted by length and grouped; a group is padded to one length (by repeating each user's
-last token, never by another user's data), so that it is one batch of dense matrices. The group is
-then walked in blocks of rows and users, small enough that every pass over the scores stays in
-cache. A block of rows multiplies with the columns up to its last row only, which skips most of
-what lies above the diagonal; padding is at the end, so the causal mask hides it from real rows.
+last token, never by another user's data), so that some of its users at a time are one batch of
+dense matrices. Such a chunk is walked in blocks of rows, small enough that every pass over the
+scores stays in cache, in buffers that all blocks share: on a CPU, fresh memory costs more than
+the arithmetic. A block of rows multiplies with the columns up to its last row only, which skips
+most of what lies above the diagonal; padding comes last, so the causal mask hides it from real
+rows.
 
 Forward saves the log-sum-exp alone; backward recomputes the weights and the dropout mask.
+
+Scores are kept in units of log 2: ``torch.exp`` takes 2 to 20 ns an element at masked and very
+small weights, where ``torch.exp2`` always takes 0.3.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,207 +23,210 @@ from torch import Tensor
 from kernels.dropout import hash_keys, threshold
 from kernels.relative_bias import position_index, relative_times, time_bucket
 
-# Rows of one block, and scores of one block (users × heads × rows × columns): 1 MiB in float32,
+_LOG2_E = math.log2(math.e)
+# Rows of one block, and scores of one block (users · heads · rows · columns): 1 MiB in float32,
 # half of a core's L2. Chosen by measurement (docs/kernel.md).
 _BLOCK_ROWS = 128
 _BLOCK_SCORES = 2**18
+# A very long user gets narrower blocks, but not narrower than this.
+_LEAST_ROWS = 32
 
 
 @dataclass(frozen=True)
-class _Group:
-    """Users of nearly one length: matrices ``offset : offset + users · heads`` of the layout."""
+class _Chunk:
+    """Some users of one padded length, as a batch of ``users · heads`` matrices.
 
-    offset: int  # first row of the padded layout
-    users: int
-    length: int
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where every (token, head) row lies in the padded layout, and back.
-
-    The padded layout holds the groups one after another, each as (user, head, position).
+    ``source`` holds the row of the ``(T · H, D)`` matrix behind each row of the batch, and
+    ``target`` the same, except that padding rows go to row ``T · H``, past the end.
     """
 
-    groups: list[_Group]
-    gather: Tensor  # (padded rows,) row of the (T · H, D) matrix
-    padding: Tensor  # (padded rows,) true where the row repeats a user's last token
-    scatter: Tensor  # (T · H,) row of the padded layout
+    users: int
+    heads: int
+    length: int
+    source: Tensor
+    target: Tensor
+
+    @property
+    def matrices(self) -> int:
+        return self.users * self.heads
+
+    def blocks(self) -> list[slice]:
+        """Blocks of rows."""
+        step = _rows_of_block(self.length, self.matrices)
+        firsts = range(0, self.length, step)
+        return [slice(first, min(first + step, self.length)) for first in firsts]
 
 
-def _padded_length(lengths: Tensor) -> Tensor:
-    """Round lengths up to eight steps an octave, so that few groups cover all of them."""
-    step = (2.0 ** (lengths.clamp_min(1).log2().floor() - 3)).clamp_min(1).long()
-    return (lengths + step - 1) // step * step
+def _rows_of_block(length: int, matrices: int) -> int:
+    rows = min(_BLOCK_ROWS, _BLOCK_SCORES // (matrices * length))
+    return min(length, max(rows, _LEAST_ROWS))
 
 
-def _layout(cu_seqlens: Tensor, heads: int) -> _Layout:
+def _users_of_chunk(length: int, heads: int) -> int:
+    return max(1, _BLOCK_SCORES // (heads * length * min(length, _BLOCK_ROWS)))
+
+
+def _groups(lengths: Tensor) -> list[int]:
+    """Sizes of groups of similar lengths, from sorted lengths: four groups an octave."""
+    octave = lengths.log2().floor()
+    quarter = ((lengths * 2.0**-octave - 1.0) * 4.0).ceil()
+    _, sizes = torch.unique_consecutive(octave * 4.0 + quarter, return_counts=True)
+    return sizes.tolist()
+
+
+def _chunks(cu_seqlens: Tensor, heads: int) -> list[_Chunk]:
     bounds = cu_seqlens.long()
     lengths = bounds.diff()
     order = torch.argsort(lengths, stable=True)
     order = order[lengths[order] > 0]
     starts, lengths = bounds[order], lengths[order]
-    sizes, counts = torch.unique_consecutive(_padded_length(lengths), return_counts=True)
+    past_the_end = int(bounds[-1]) * heads
 
-    groups: list[_Group] = []
-    gather: list[Tensor] = []
-    padding: list[Tensor] = []
+    chunks: list[_Chunk] = []
     head = torch.arange(heads)[None, :, None]
-    offset = first = 0
-    for length, users in zip(sizes.tolist(), counts.tolist(), strict=True):
-        chosen = slice(first, first + users)
-        position = torch.arange(length)[None, None, :]
-        last = lengths[chosen, None, None] - 1
-        token = starts[chosen, None, None] + torch.minimum(position, last)
-        gather.append((token * heads + head).flatten())
-        padding.append((position > last).expand(users, heads, length).flatten())
-        groups.append(_Group(offset, users, length))
-        offset += users * heads * length
+    first = 0
+    for users in _groups(lengths):
+        of_group = slice(first, first + users)
+        length = int(lengths[first + users - 1])
+        position = torch.arange(length)
+        last = lengths[of_group, None, None] - 1
+        source = (starts[of_group, None, None] + torch.minimum(position, last)) * heads + head
+        target = torch.where(position > last, past_the_end, source)
+        step = _users_of_chunk(length, heads)
+        for source_of, target_of in zip(source.split(step), target.split(step), strict=True):
+            size = source_of.shape[0]
+            chunks.append(_Chunk(size, heads, length, source_of.flatten(), target_of.flatten()))
         first += users
-    if not groups:
-        empty = torch.empty(0, dtype=torch.int64)
-        return _Layout([], empty, empty.bool(), empty)
-    gathered, padded = torch.cat(gather), torch.cat(padding)
-    scatter = torch.empty(int(bounds[-1]) * heads, dtype=torch.int64)
-    real = (~padded).nonzero().flatten()
-    scatter[gathered[real]] = real
-    return _Layout(groups, gathered, padded, scatter)
+    return chunks
 
 
-@dataclass(frozen=True)
-class _Block:
-    """One block of scores: some users of a group, rows ``row : stop`` and columns ``0 : stop``."""
-
-    first: int  # first user of the group
-    last: int
-    row: int
-    stop: int
-
-
-def _blocks(group: _Group, heads: int) -> Iterator[_Block]:
-    for row in range(0, group.length, _BLOCK_ROWS):
-        stop = min(row + _BLOCK_ROWS, group.length)
-        users = max(1, _BLOCK_SCORES // (heads * (stop - row) * stop))
-        for first in range(0, group.users, users):
-            yield _Block(first, min(first + users, group.users), row, stop)
-
-
-class _Scores:
-    """Computes blocks of scores and dropout of one call; what forward and backward share."""
+class _Call:
+    """One call's inputs and buffers, and what forward and backward both compute with them."""
 
     def __init__(
         self,
-        layout: _Layout,
-        heads: int,
-        scale: float,
-        dropout_p: float,
+        q: Tensor,
+        cu_seqlens: Tensor,
         seed: Tensor | None,
         position_bias: Tensor | None,
         time_bias: Tensor | None,
-        times: Tensor | None,
-        dtype: torch.dtype,
+        timestamps: Tensor | None,
+        dropout_p: float,
+        scale: float,
     ) -> None:
-        self.layout, self.heads, self.scale, self.dropout_p = layout, heads, scale, dropout_p
-        self.position_bias = None if position_bias is None else position_bias.to(dtype)
-        self.time_bias = None if time_bias is None else time_bias.to(dtype)
-        self.times = None if times is None else times[layout.gather // heads]
-        self.keys: tuple[Tensor, Tensor, Tensor] | None = None
+        self.tokens, self.heads, self.head_dim = q.shape
+        self.dtype = torch.promote_types(q.dtype, torch.float32)
+        self.scale, self.dropout_p = scale, dropout_p
+        self.chunks = _chunks(cu_seqlens, self.heads)
+        self.position_bias = _in_log2(position_bias, self.dtype)
+        self.time_bias = _in_log2(time_bias, self.dtype)
+        self.times = None if timestamps is None else relative_times(timestamps, cu_seqlens)
+        self.keys = None
         if seed is not None:
-            tokens = layout.scatter.numel() // heads
-            flat = (key.T.reshape(-1) for key in hash_keys(seed, heads, tokens))
-            multiplier, offset, column = (key[layout.gather] for key in flat)
-            self.keys = multiplier, offset, column
+            keys = hash_keys(seed, self.heads, self.tokens)
+            self.keys = [key.T.reshape(-1) for key in keys]
+        self._buffers: dict[str, Tensor] = {}
+        self._scores_size = max(
+            (c.matrices * c.length * _rows_of_block(c.length, c.matrices) for c in self.chunks),
+            default=0,
+        )
+        self._rows_size = max((c.source.numel() for c in self.chunks), default=0)
 
-    def scores(self, q: Tensor, k: Tensor, group: _Group, block: _Block) -> Tensor:
-        """Masked scores ``(users · heads, rows, columns)``; q has been multiplied by the scale."""
-        scores = torch.bmm(q[:, block.row : block.stop], k[:, : block.stop].mT)
+    def tile(
+        self, name: str, chunk: _Chunk, rows: slice, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """The buffer of this name as scores ``(matrices, rows, columns up to the last row)``."""
+        shape = (chunk.matrices, rows.stop - rows.start, rows.stop)
+        buffer = self._buffers.get(name)
+        if buffer is None:
+            buffer = torch.empty(self._scores_size, dtype=dtype or self.dtype)
+            self._buffers[name] = buffer
+        return buffer[: math.prod(shape)].view(shape)
+
+    def gather(self, name: str, x: Tensor, chunk: _Chunk) -> Tensor:
+        """Rows of ``x (T · H, D)`` as ``(matrices, length, D)``, in the buffer of this name."""
+        buffer = self._buffers.get(name)
+        if buffer is None:
+            buffer = x.new_empty(self._rows_size, x.shape[1])
+            self._buffers[name] = buffer
+        rows = torch.index_select(x, 0, chunk.source, out=buffer[: chunk.source.numel()])
+        return rows.to(self.dtype).view(chunk.matrices, chunk.length, x.shape[1])
+
+    def gather_vector(self, x: Tensor, chunk: _Chunk) -> Tensor:
+        """Elements of ``x (T · H,)`` as ``(matrices, length)``."""
+        return x.index_select(0, chunk.source).view(chunk.matrices, chunk.length)
+
+    def scores(self, q: Tensor, k: Tensor, chunk: _Chunk, rows: slice) -> Tensor:
+        """Masked scores of a block in units of log 2, in a buffer."""
+        scores = self.tile("scores", chunk, rows)
+        scores.baddbmm_(q[:, rows], k[:, : rows.stop].mT, beta=0, alpha=self.scale * _LOG2_E)
         by_head = scores.view(-1, self.heads, *scores.shape[1:])
         if self.position_bias is not None:
-            by_head += self.position_bias[:, self._position_index(block)]
+            by_head += self.position_bias[:, self._position_index(rows)]
         if self.time_bias is not None:
-            bucket = self._time_bucket(group, block)
+            bucket = self._time_bucket(chunk, rows)
             for head in range(self.heads):
                 by_head[:, head] += self.time_bias[head].take(bucket)
-        diagonal = scores[:, :, block.row :]
+        diagonal = scores[:, :, rows]
         diagonal += torch.full(diagonal.shape[1:], -math.inf, dtype=scores.dtype).triu_(1)
         return scores
 
-    def drop(self, weights: Tensor, group: _Group, block: _Block) -> Tensor:
-        """The weights where kept, 0 elsewhere: the caller applies 1 / (1 - p) to the small side."""
+    def dropout_bits(self, keys: list[Tensor], chunk: _Chunk, rows: slice) -> Tensor:
+        """Hash of every weight of a block, from the chunk's keys."""
+        multiplier, offset, column = keys
+        bits = self.tile("bits", chunk, rows, torch.int32)
+        torch.mul(multiplier[:, rows, None], column[:, None, : rows.stop], out=bits)
+        return bits.add_(offset[:, rows, None])
+
+    def chunk_keys(self, chunk: _Chunk) -> list[Tensor] | None:
         if self.keys is None:
-            return weights
-        multiplier, offset, column = (
-            _of_group(key, group, self.heads)[_matrices(block, self.heads)] for key in self.keys
-        )
-        bits = multiplier[:, block.row : block.stop, None] * column[:, None, : block.stop]
-        bits += offset[:, block.row : block.stop, None]
-        return _where_above(weights, bits, threshold(self.dropout_p))
+            return None
+        return [self.gather_vector(key, chunk) for key in self.keys]
 
-    def _position_index(self, block: _Block) -> Tensor:
+    def drop(self, weights: Tensor, bits: Tensor) -> None:
+        """Set the dropped ones of a block's weights to 0, in place.
+
+        A ReLU's backward is this very selection, and it is vectorised for integers, unlike
+        ``torch.where`` and ``masked_fill_`` (4 ns an element); floats go through as bit patterns.
+        """
+        limit = threshold(self.dropout_p)
+        if weights.dtype == torch.float64:
+            weights.mul_(bits > limit)
+        else:
+            pattern = weights.view(torch.int32)
+            torch.ops.aten.threshold_backward.grad_input(pattern, bits, limit, grad_input=pattern)
+
+    def _position_index(self, rows: slice) -> Tensor:
         assert self.position_bias is not None
-        rows, columns = torch.arange(block.row, block.stop), torch.arange(block.stop)
-        return position_index(rows[:, None], columns[None, :], self.position_bias.shape[1] - 1)
+        row, column = torch.arange(rows.start, rows.stop), torch.arange(rows.stop)
+        return position_index(row[:, None], column[None, :], self.position_bias.shape[1] - 1)
 
-    def _time_bucket(self, group: _Group, block: _Block) -> Tensor:
+    def _time_bucket(self, chunk: _Chunk, rows: slice) -> Tensor:
         """Buckets ``(users, rows, columns)``, int64."""
         assert self.times is not None
         assert self.time_bias is not None
-        times = _of_group(self.times, group, self.heads).view(group.users, self.heads, -1)
-        times = times[block.first : block.last, 0]
-        rows, columns = times[:, block.row : block.stop, None], times[:, None, : block.stop]
-        return time_bucket(rows, columns, self.time_bias.shape[1]).long()
+        token = chunk.source.view(chunk.users, self.heads, chunk.length)[:, 0] // self.heads
+        times = self.times[token]
+        row, column = times[:, rows, None], times[:, None, : rows.stop]
+        return time_bucket(row, column, self.time_bias.shape[1]).long()
 
-    def bias_gradients(self) -> tuple[Tensor | None, Tensor | None]:
-        """Zeros to be filled by :meth:`accumulate_bias_gradients`."""
-        position = None if self.position_bias is None else torch.zeros_like(self.position_bias)
-        time = None if self.time_bias is None else torch.zeros_like(self.time_bias)
-        return position, time
-
-    def accumulate_bias_gradients(
+    def add_bias_gradients(
         self,
         d_scores: Tensor,
-        group: _Group,
-        block: _Block,
+        chunk: _Chunk,
+        rows: slice,
         d_position: Tensor | None,
         d_time: Tensor | None,
     ) -> None:
+        """Add a block's share to the gradients of the tables."""
         by_head = d_scores.view(-1, self.heads, *d_scores.shape[1:])
         if d_position is not None:
-            index = self._position_index(block).flatten()
+            index = self._position_index(rows).flatten()
             d_position.index_add_(1, index, by_head.sum(0).flatten(1))
         if d_time is not None:
-            bucket = self._time_bucket(group, block).flatten()
+            bucket = self._time_bucket(chunk, rows).flatten()
             for head in range(self.heads):
                 d_time[head].index_add_(0, bucket, by_head[:, head].flatten())
-
-
-def _where_above(values: Tensor, bits: Tensor, limit: int) -> Tensor:
-    """``values where bits > limit, else 0``, in place.
-
-    A ReLU's backward is this very selection, and it is vectorised for integers, unlike
-    ``torch.where`` and ``masked_fill_`` (4 ns an element); floats go through it as bit patterns.
-    """
-    if values.dtype == torch.float64:
-        return values.mul_(bits > limit)
-    pattern = values.view(torch.int32)
-    torch.ops.aten.threshold_backward.grad_input(pattern, bits, limit, grad_input=pattern)
-    return values
-
-
-def _of_group(rows: Tensor, group: _Group, heads: int) -> Tensor:
-    """A group's rows of the padded layout as ``(users · heads, length, ...)``."""
-    size = group.users * heads * group.length
-    return rows[group.offset : group.offset + size].view(
-        group.users * heads, group.length, *rows.shape[1:]
-    )
-
-
-def _matrices(block: _Block, heads: int) -> slice:
-    return slice(block.first * heads, block.last * heads)
-
-
-def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def forward(
@@ -235,35 +242,28 @@ def forward(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """Output ``(T, H, D)`` in q's dtype and log-sum-exp ``(T, H)`` in float32 (or float64)."""
-    tokens, heads, head_dim = q.shape
-    dtype = _accumulation_dtype(q.dtype)
-    layout = _layout(cu_seqlens, heads)
-    times = None if timestamps is None else relative_times(timestamps, cu_seqlens)
-    shared = _Scores(layout, heads, scale, dropout_p, seed, position_bias, time_bias, times, dtype)
-    q_padded = _gather(q, layout, dtype).mul_(scale)
-    k_padded, v_padded = _gather(k, layout, dtype), _gather(v, layout, dtype)
-    out_padded = torch.empty_like(q_padded)
-    lse_padded = q_padded.new_empty(q_padded.shape[0])
+    call = _Call(q, cu_seqlens, seed, position_bias, time_bias, timestamps, dropout_p, scale)
+    q_rows, k_rows, v_rows = (_as_rows(x) for x in (q, k, v))
+    out_rows = _zero_rows(q, q.dtype)
+    lse = torch.zeros(call.tokens * call.heads + 1, dtype=call.dtype)
 
-    for group in layout.groups:
-        grouped = [_of_group(x, group, heads) for x in (q_padded, k_padded, v_padded)]
-        out, lse = (_of_group(x, group, heads) for x in (out_padded, lse_padded))
-        for block in _blocks(group, heads):
-            at, rows = _matrices(block, heads), slice(block.row, block.stop)
-            q_at, k_at, v_at = (x[at] for x in grouped)
-            scores = shared.scores(q_at, k_at, group, block)
-            maximum = scores.amax(-1, keepdim=True)
-            weights = scores.sub_(maximum)
-            weights = torch.exp(weights, out=weights)
+    for chunk in call.chunks:
+        q_at, k_at = call.gather("q", q_rows, chunk), call.gather("k", k_rows, chunk)
+        v_at, keys = call.gather("v", v_rows, chunk), call.chunk_keys(chunk)
+        out_at, lse_at = torch.empty_like(q_at), q_at.new_empty(q_at.shape[:2])
+        for rows in chunk.blocks():
+            weights = call.scores(q_at, k_at, chunk, rows)
+            maximum = weights.amax(-1, keepdim=True)
+            torch.exp2(weights.sub_(maximum), out=weights)
             total = weights.sum(-1, keepdim=True)
-            lse[at, rows] = (maximum + total.log()).squeeze(-1)
-            shared.drop(weights, group, block)
-            out[at, rows] = torch.bmm(weights, v_at[:, : block.stop]).div_(
-                total * (1.0 - dropout_p)
-            )
-
-    out = out_padded.index_select(0, layout.scatter).view(tokens, heads, head_dim)
-    return out.to(q.dtype), lse_padded.index_select(0, layout.scatter).view(tokens, heads)
+            lse_at[:, rows] = (maximum + total.log2()).squeeze(-1)
+            if keys is not None:
+                call.drop(weights, call.dropout_bits(keys, chunk, rows))
+            weighted = torch.bmm(weights, v_at[:, : rows.stop])
+            torch.div(weighted, total * (1.0 - dropout_p), out=out_at[:, rows])
+        _scatter(out_rows, out_at, chunk)
+        lse.index_copy_(0, chunk.target, lse_at.flatten())
+    return out_rows[:-1].view(q.shape), lse[:-1].view(q.shape[:2]) / _LOG2_E
 
 
 def backward(
@@ -283,58 +283,77 @@ def backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """Gradients of q, k, v, the position table and the time table."""
-    heads = q.shape[1]
-    dtype = _accumulation_dtype(q.dtype)
-    layout = _layout(cu_seqlens, heads)
-    times = None if timestamps is None else relative_times(timestamps, cu_seqlens)
-    shared = _Scores(layout, heads, scale, dropout_p, seed, position_bias, time_bias, times, dtype)
-    # dS = P ∘ (dP - δ), δ = rowsum(dO ∘ O) - dLSE: Dao et al., FlashAttention, 2022, appendix B.2.
-    delta = (d_out.to(dtype) * out.to(dtype)).sum(-1)
+    call = _Call(q, cu_seqlens, seed, position_bias, time_bias, timestamps, dropout_p, scale)
+    q_rows, k_rows, v_rows, d_out_rows, out_rows = (_as_rows(x) for x in (q, k, v, d_out, out))
+    lse_rows = lse.reshape(-1)
+    d_q, d_k, d_v = (_zero_rows(x, x.dtype) for x in (q, k, v))
+    d_position, d_time = (
+        None if table is None else torch.zeros_like(table)
+        for table in (call.position_bias, call.time_bias)
+    )
+
+    # dS = P ∘ (dP - δ) with δ = rowsum(dO ∘ O) - dLSE: T. Dao et al., "FlashAttention", NeurIPS
+    # 2022, appendix B.2. The factor 1 / (1 - p) within dP is left to the products at the end.
+    delta_rows = torch.linalg.vecdot(d_out_rows.to(call.dtype), out_rows.to(call.dtype))
     if d_lse is not None:
-        delta -= d_lse
-    q_padded, k_padded = _gather(q, layout, dtype).mul_(scale), _gather(k, layout, dtype)
-    v_padded, d_out_padded = _gather(v, layout, dtype), _gather(d_out, layout, dtype)
-    d_out_padded /= 1.0 - dropout_p
-    delta_padded = delta.flatten().index_select(0, layout.gather)
-    # An infinite log-sum-exp makes every weight of a padding row zero.
-    lse_padded = lse.flatten().index_select(0, layout.gather)
-    lse_padded.masked_fill_(layout.padding, math.inf)
-    gradients = [torch.zeros_like(x) for x in (q_padded, k_padded, v_padded)]
-    d_position, d_time = shared.bias_gradients()
+        delta_rows -= d_lse.reshape(-1)
+    kept_share = 1.0 - dropout_p
+    delta_rows *= kept_share
 
-    for group in layout.groups:
-        grouped = [
-            _of_group(x, group, heads)
-            for x in (q_padded, k_padded, v_padded, d_out_padded, delta_padded, lse_padded)
-        ]
-        d_group = [_of_group(x, group, heads) for x in gradients]
-        for block in _blocks(group, heads):
-            at, rows, stop = _matrices(block, heads), slice(block.row, block.stop), block.stop
-            q_at, k_at, v_at, d_out_at, delta_at, lse_at = (x[at] for x in grouped)
-            d_q, d_k, d_v = (x[at] for x in d_group)
-            q_rows, d_out_rows = q_at[:, rows], d_out_at[:, rows]
+    for chunk in call.chunks:
+        q_at, k_at = call.gather("q", q_rows, chunk), call.gather("k", k_rows, chunk)
+        v_at, d_out_at = call.gather("v", v_rows, chunk), call.gather("d_out", d_out_rows, chunk)
+        keys, delta = call.chunk_keys(chunk), call.gather_vector(delta_rows, chunk)
+        # An infinite log-sum-exp makes every weight of a padding row zero.
+        lse_at = call.gather_vector(lse_rows, chunk).mul_(_LOG2_E)
+        padding = (chunk.target == lse_rows.numel()).view(lse_at.shape)
+        lse_at.masked_fill_(padding, math.inf)
+        d_q_at, d_k_at, d_v_at = (torch.empty_like(x) for x in (q_at, k_at, v_at))
 
-            weights = shared.scores(q_at, k_at, group, block)
-            weights -= lse_at[:, rows, None]
-            torch.exp(weights, out=weights)
-            d_weights = torch.bmm(d_out_rows, v_at[:, :stop].mT)
-            if dropout_p > 0.0:
-                shared.drop(d_weights, group, block)
-            d_scores = d_weights.sub_(delta_at[:, rows, None]).mul_(weights)
-            shared.drop(weights, group, block)
-            d_v[:, :stop].baddbmm_(weights.mT, d_out_rows)
-            d_q[:, rows] = torch.bmm(d_scores, k_at[:, :stop]).mul_(scale)
-            d_k[:, :stop].baddbmm_(d_scores.mT, q_rows)
-            shared.accumulate_bias_gradients(d_scores, group, block, d_position, d_time)
+        # From the last block, which reaches every column: so the first product may overwrite.
+        for rows in reversed(chunk.blocks()):
+            weights = call.scores(q_at, k_at, chunk, rows)
+            torch.exp2(weights.sub_(lse_at[:, rows, None]), out=weights)
+            d_scores = call.tile("d_scores", chunk, rows)
+            torch.bmm(d_out_at[:, rows], v_at[:, : rows.stop].mT, out=d_scores)
+            bits = None if keys is None else call.dropout_bits(keys, chunk, rows)
+            if bits is not None:
+                call.drop(d_scores, bits)
+            d_scores.sub_(delta[:, rows, None]).mul_(weights)
+            if bits is not None:
+                call.drop(weights, bits)
+            beta, alpha = int(rows.stop < chunk.length), scale / kept_share
+            columns = slice(0, rows.stop)
+            d_v_at[:, columns].baddbmm_(
+                weights.mT, d_out_at[:, rows], beta=beta, alpha=1.0 / kept_share
+            )
+            d_k_at[:, columns].baddbmm_(d_scores.mT, q_at[:, rows], beta=beta, alpha=alpha)
+            d_q_at[:, rows].baddbmm_(d_scores, k_at[:, columns], beta=0, alpha=alpha)
+            call.add_bias_gradients(d_scores, chunk, rows, d_position, d_time)
+        for gradient, at in ((d_q, d_q_at), (d_k, d_k_at), (d_v, d_v_at)):
+            _scatter(gradient, at, chunk)
 
-    d_q, d_k, d_v = (x.index_select(0, layout.scatter).view(q.shape).to(q.dtype) for x in gradients)
     if d_position is not None and position_bias is not None:
-        d_position = d_position.to(position_bias.dtype)
+        d_position = (d_position / kept_share).to(position_bias.dtype)
     if d_time is not None and time_bias is not None:
-        d_time = d_time.to(time_bias.dtype)
-    return d_q, d_k, d_v, d_position, d_time
+        d_time = (d_time / kept_share).to(time_bias.dtype)
+    shape = q.shape
+    return d_q[:-1].view(shape), d_k[:-1].view(shape), d_v[:-1].view(shape), d_position, d_time
 
 
-def _gather(x: Tensor, layout: _Layout, dtype: torch.dtype) -> Tensor:
-    """Rows ``(T · H, D)`` in the padded layout, converted."""
-    return x.reshape(-1, x.shape[-1]).index_select(0, layout.gather).to(dtype)
+def _in_log2(table: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if table is None else table.to(dtype) * _LOG2_E
+
+
+def _as_rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _zero_rows(like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zeros ``(T · H + 1, D)``; the last row takes the padding and is never read."""
+    return torch.zeros(like.shape[0] * like.shape[1] + 1, like.shape[2], dtype=dtype)
+
+
+def _scatter(rows: Tensor, batch: Tensor, chunk: _Chunk) -> None:
+    """Write a batch into its rows, which are zero: adding is twice as fast as index_copy_."""
+    rows.index_add_(0, chunk.target, batch.view(-1, batch.shape[-1]).to(rows.dtype))
