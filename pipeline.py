@@ -1,4 +1,4 @@
-"""The recommender's pipeline, and the command line that runs or compiles it.
+"""The recommender's pipeline, and the command line that runs it here or on a cluster.
 
 interactions ─ ingest ─ publish_features ─ extract_sequences ─ train ─ evaluate ─ gate
                                                                                    │ promote
@@ -7,20 +7,28 @@ interactions ─ ingest ─ publish_features ─ extract_sequences ─ train ─
 
 import json
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from kfp import compiler, dsl
+from kfp.dsl.graph_component import GraphComponent
 from rich.console import Console
 
+from components.cluster import EXPERIMENT, Cluster
+from components.cluster_run import Outcome, watch_run
 from components.deploy import deploy
+from components.endpoint import ClusterError, Endpoint
 from components.evaluate import evaluate
 from components.extract_sequences import extract_sequences
 from components.gate import gate
 from components.ingest import ingest
 from components.local_run import StageFailed, new_run_id, run_local
+from components.platform import PlatformSettings, on_platform
 from components.publish_features import publish_features
 from components.register import register
 from components.settings import RunConfig, build_config, describe_settings
@@ -39,7 +47,7 @@ EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED = 2, 3, 130
 def sasrec_pipeline(
     config: str = build_config().model_dump_json(),
     home: str = CLUSTER_HOME,
-    run_dir: str = f"{CLUSTER_HOME}/runs/{dsl.PIPELINE_JOB_NAME_PLACEHOLDER}",
+    run_dir: str = f"{CLUSTER_HOME}/runs/[[RunUUID]]",
 ):
     """`config` is a RunConfig as JSON; `home` holds feature store, models and event log."""
     data = ingest(config=config, run_dir=run_dir).outputs
@@ -111,6 +119,25 @@ Gates = Annotated[
     Path, typer.Option(help="What a model must show before it serves.", show_default="built in")
 ]
 
+Platform = Annotated[
+    Path | None,
+    typer.Option(help="What the cluster gives each component, as in deploy/platform.yaml."),
+]
+Experiment = Annotated[str, typer.Option(help="KFP experiment that holds the runs.")]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", help="Of the version: commit=abc (repeatable)."),
+]
+Wait = Annotated[bool, typer.Option(help="Watch the run to its end.")]
+Timeout = Annotated[float | None, typer.Option(help="Seconds to watch before giving up.")]
+
+CLUSTER_HELP = """
+The endpoint and who we are: `KF_PIPELINES_ENDPOINT`, `KF_PIPELINES_NAMESPACE`, and
+`KF_PIPELINES_TOKEN` or `KF_PIPELINES_SA_TOKEN_PATH`. Data paths are paths on the site's volume.
+
+**Exit status**: as `run` when it watches: 0 promoted and deployed, 3 held, 1 failed.
+"""
+
 RUN_EXAMPLES = """
 **Examples**
 
@@ -166,6 +193,7 @@ def compile_(
     preset: Preset = "default",
     set_: Overrides = None,
     gates: Gates = DEFAULT_GATES,
+    platform: Platform = None,
 ) -> None:
     """Compile for Kubeflow Pipelines; the given settings become the run's default `config`.
 
@@ -173,11 +201,94 @@ def compile_(
     """
     config = _config(dataset, data_dir, column, split, preset, set_, gates)
     compiler.Compiler().compile(
-        sasrec_pipeline,
+        _on_platform(platform),
         str(output),
         pipeline_parameters={"config": config.model_dump_json()},
     )
     typer.echo(f"wrote {output}")
+
+
+@app.command(epilog=CLUSTER_HELP)
+def submit(
+    dataset: Dataset = "simulated",
+    data_dir: DataDir = None,
+    column: Columns = None,
+    split: Split = SplitKind.GLOBAL_TIME,
+    preset: Preset = "default",
+    set_: Overrides = None,
+    gates: Gates = DEFAULT_GATES,
+    platform: Platform = None,
+    name: Annotated[
+        str | None, typer.Option(help="The run's name; an existing one is not started again.")
+    ] = None,
+    experiment: Experiment = EXPERIMENT,
+    tag: Tags = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
+) -> None:
+    """Start one run on Kubeflow Pipelines."""
+    config = _config(dataset, data_dir, column, split, preset, set_, gates)
+    cluster = Cluster(Endpoint.from_environment())
+    with _package(platform) as package:
+        run_id = cluster.submit(
+            package,
+            config,
+            home=_platform(platform).mount_path,
+            run_name=name or new_run_id(config.site),
+            experiment=experiment,
+            tags=_pairs(tag),
+        )
+    typer.echo(f"submitted {run_id}: {cluster.endpoint.run_url(run_id)}")
+    if wait:
+        _watch(cluster, run_id, timeout)
+
+
+@app.command(epilog=CLUSTER_HELP)
+def schedule(
+    cron: Annotated[str, typer.Option(help="Five fields, UTC: '30 3 * * *' is 03:30 each day.")],
+    dataset: Dataset = "simulated",
+    data_dir: DataDir = None,
+    column: Columns = None,
+    split: Split = SplitKind.GLOBAL_TIME,
+    preset: Preset = "default",
+    set_: Overrides = None,
+    gates: Gates = DEFAULT_GATES,
+    platform: Platform = None,
+    name: Annotated[str | None, typer.Option(help="[default: the data set's name]")] = None,
+    experiment: Experiment = EXPERIMENT,
+    tag: Tags = None,
+) -> None:
+    """Run on a schedule: create the recurring run, or change the one of that name."""
+    config = _config(dataset, data_dir, column, split, preset, set_, gates)
+    cluster = Cluster(Endpoint.from_environment())
+    with _package(platform) as package:
+        scheduled = cluster.schedule(
+            package,
+            config,
+            home=_platform(platform).mount_path,
+            name=name or config.site,
+            cron=cron,
+            experiment=experiment,
+            tags=_pairs(tag),
+        )
+    change = "scheduled" if scheduled.changed else "unchanged"
+    typer.echo(f"{change}: {scheduled.recurring_run_id}")
+
+
+@app.command(epilog=CLUSTER_HELP)
+def status(
+    run_id: Annotated[str | None, typer.Argument(help="[default: recent runs]")] = None,
+) -> None:
+    """Say what a run, or each recent run, is doing on the cluster."""
+    cluster = Cluster(Endpoint.from_environment())
+    for run in [cluster.status(run_id)] if run_id else cluster.recent():
+        typer.echo(run.line())
+
+
+@app.command(epilog=CLUSTER_HELP)
+def watch(run_id: str, timeout: Timeout = None) -> None:
+    """Follow a run on the cluster to its end, and end by its verdict."""
+    _watch(Cluster(Endpoint.from_environment()), run_id, timeout)
 
 
 @app.command()
@@ -195,16 +306,47 @@ def _config(
     overrides: list[str] | None,
     gates: Path,
 ) -> RunConfig:
-    mapping = dict(pair.partition("=")[::2] for pair in columns or [])
-    data = {
+    data: dict[str, Any] = {
         "dataset": dataset,
         "data_dir": data_dir and data_dir.resolve(),
-        "columns": mapping,
+        "columns": _pairs(columns),
     }
     if dataset not in sources.NAMED:
         data["dataset"] = str(Path(dataset).resolve())
     sections = {"data": data, "split": {"kind": split.value}}
     return build_config(preset, overrides or [], sections, gates)
+
+
+def _pairs(texts: list[str] | None) -> dict[str, str]:
+    return dict(text.partition("=")[::2] for text in texts or [])
+
+
+def _platform(path: Path | None) -> PlatformSettings:
+    return PlatformSettings.load(path) if path else PlatformSettings()
+
+
+def _on_platform(path: Path | None) -> GraphComponent:
+    return on_platform(sasrec_pipeline, _platform(path))
+
+
+@contextmanager
+def _package(platform: Path | None) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(_on_platform(platform), str(package))
+        yield package
+
+
+def _watch(cluster: Cluster, run_id: str, timeout: float | None) -> None:
+    try:
+        outcome = watch_run(
+            lambda: cluster.status(run_id), Console(file=sys.stdout), timeout_seconds=timeout
+        )
+    except KeyboardInterrupt:
+        raise ClusterError(f"run {run_id} goes on; watch it again with its id") from None
+    typer.echo(f"{outcome}: {cluster.endpoint.run_url(run_id)}")
+    if outcome is not Outcome.DEPLOYED:
+        raise typer.Exit(EXIT_HELD if outcome is Outcome.HELD else 1)
 
 
 def _say_outcome(summary: dict[str, Any], home: Path, run_dir: Path) -> None:
@@ -228,7 +370,7 @@ def main() -> None:
         app()
     except ValueError as error:
         sys.exit(_fail(str(error), EXIT_BAD_INPUT))
-    except StageFailed as error:
+    except (StageFailed, ClusterError) as error:
         sys.exit(_fail(str(error), 1))
     except KeyboardInterrupt:
         sys.exit(

@@ -82,7 +82,7 @@ class RunStatus:
         return f"{self.run_id}  {created:16}  {self.outcome or self.state.lower():22}  {self.name}"
 
 
-def watch(
+def watch_run(
     read: Callable[[], RunStatus],
     console: Console,
     *,

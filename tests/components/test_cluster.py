@@ -8,7 +8,7 @@ from rich.console import Console
 
 from components import endpoint as endpoint_module
 from components.cluster import SCHEDULED_AT, Cluster
-from components.cluster_run import Outcome, watch
+from components.cluster_run import Outcome, watch_run
 from components.endpoint import ATTEMPTS, ClusterError, Endpoint
 from components.settings import RunConfig, build_config
 from tests.components.kfp_server import KfpServer, running
@@ -262,7 +262,7 @@ def test_a_cron_with_missing_fields_is_refused_before_anything_is_sent(server, c
 
 def watched(cluster, run_id, **options):
     text = io.StringIO()
-    outcome = watch(
+    outcome = watch_run(
         lambda: cluster.status(run_id),
         Console(file=text, width=200),
         poll_seconds=0.01,
