@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from kfp import local
 from rich.console import Console
 
+from components.outcome_metrics import write_outcome
 from components.progress import watch
 from components.settings import RunConfig, SettingsError
 from components.stage import read_stages
@@ -53,6 +54,7 @@ def run_local(
     (run_dir / "config.json").write_text(config.model_dump_json(indent=2))
     with _only_run(home), _ended_with_us():
         failed = not _execute(pipeline, config, home, run_dir, console)
+        write_outcome(home, run_dir, succeeded=not failed)
     if failed:
         _raise_failure(run_dir)
     evaluation = Evaluation.load(run_dir / "evaluation")
@@ -66,8 +68,8 @@ def _execute(
     finished = threading.Event()
     watcher = threading.Thread(target=watch, args=(run_dir, console, finished), daemon=True)
     os.environ["SASREC_LOCAL_RUN"] = "1"
-    # Threads that spin while they wait make a shared machine tens of times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin for long while they wait make a shared machine tens of times slower.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     with (run_dir / "pipeline.log").open("a", buffering=1) as log:
         watcher.start()
         try:
