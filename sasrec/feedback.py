@@ -22,6 +22,9 @@ from sasrec.schema import TIMESTAMP
 from sasrec.scorer import Scorer
 
 UNIFORM_BUCKET = "uniform"
+# Slots in proportion to exp(score). Greedy serving agrees with a log too rarely for the log to
+# value it; this policy follows the same scores and can be valued from far smaller logs.
+SOFTENED = Policy("plackett_luce", temperature=1.0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def learn_from_impressions(
         impressions: schema `IMPRESSIONS`.
         interactions: schema `INTERACTIONS`, for the history before each request.
         split: the split's description; `t1` and `t2` are ISO 8601, or null without times.
-        policies: how the model's scores might be served.
+        policies: how the model's scores might be served; `SOFTENED` is always valued as well.
         candidates: how many of the best items those policies draw from.
 
     Raises:
@@ -72,16 +75,14 @@ def learn_from_impressions(
         return _nothing(str(error))
     if not later.filled.any():
         return Feedback(calibration, _nothing("no impression was logged after t2").findings)
+    replays = replay(
+        model, later, [*policies, SOFTENED], candidates=candidates, calibration=calibration
+    )
     values = {
-        policy.name: estimate(
-            replay(
-                model, later, policy, candidates=candidates, calibration=calibration
-            ).logged_slots(later),
-            policy=policy.name,
-        ).to_finding()
-        for policy in policies
+        name: estimate(replayed.logged_slots(later), policy=name).to_finding()
+        for name, replayed in replays.items()
     }
-    judged = _judge_calibration(calibration, model, later)
+    judged = _judge_calibration(calibration, replays[SOFTENED.name].score, later)
     return Feedback(calibration, {"calibration": judged, "off_policy": values})
 
 
@@ -100,10 +101,9 @@ def _calibrate(model: Scorer, requests: Requests) -> Calibration:
 
 
 def _judge_calibration(
-    calibration: Calibration, model: Scorer, requests: Requests
+    calibration: Calibration, score: np.ndarray, requests: Requests
 ) -> dict[str, Any]:
     """Reliability as if items had been served at random, and on the uniform bucket alone."""
-    score = served_scores(model, requests)
     known = requests.filled & np.isfinite(score)
     predicted = calibration.p_interact(score[known], np.nonzero(known)[1])
     reward, weight = requests.reward[known], 1 / requests.propensity[known]

@@ -4,7 +4,8 @@ For every request the model reads the history strictly before it, scores the cat
 each slot's probability under a policy, given the slots above as they were logged.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
 from sasrec.off_policy import LoggedSlots
 from sasrec.policy import Policy
-from sasrec.ranking import ScoreBlock, score_blocks
+from sasrec.ranking import score_blocks
 from sasrec.schema import DataError
 from sasrec.scorer import Scorer
 
@@ -134,41 +135,51 @@ def served_scores(scorer: Scorer, requests: Requests) -> np.ndarray:
 def replay(
     scorer: Scorer,
     requests: Requests,
-    policy: Policy,
+    policies: Sequence[Policy],
     *,
     candidates: int,
     calibration: Calibration,
-) -> Replay:
-    """Let `policy` over the scorer's best `candidates` choose every slot, given those above.
+) -> dict[str, Replay]:
+    """Let each policy over the scorer's best `candidates` fill every slot, given those above.
 
-    The probabilities are those of `sasrec.policy.slot_propensities`, for all items at once.
+    The catalogue is scored once for all policies. The probabilities are those of
+    `sasrec.policy.slot_propensities`, for all items at once.
+
+    Returns:
+        policy name -> what it would have done.
     """
-    shown = np.bincount(requests.items[requests.filled])
-    blank = [np.zeros(requests.items.shape) for _ in range(5)]
-    result = Replay(*blank)
-    users = max(1, BLOCK_SCORES // (len(shown) + 1))
+    shown = np.bincount(requests.items[requests.filled], minlength=1)
+    shape = requests.items.shape
+    results = {p.name: Replay(*(np.zeros(shape) for _ in fields(Replay))) for p in policies}
+    users = max(1, BLOCK_SCORES // len(shown))
     for block in score_blocks(scorer, requests.histories, True, users_per_block=users):
-        _replay_block(block, requests, policy, candidates, calibration, shown, result)
-    return result
+        scores = block.scores.cpu().numpy().astype(np.float64)
+        never_shown = np.pad(shown, (0, max(0, scores.shape[1] - len(shown)))) == 0
+        for policy in policies:
+            _fill_slots(
+                scores, block.rows, requests, policy, candidates, calibration, never_shown,
+                results[policy.name],
+            )  # fmt: skip
+    return results
 
 
-def _replay_block(
-    block: ScoreBlock,
+def _fill_slots(
+    scores: np.ndarray,
+    users: slice,
     requests: Requests,
     policy: Policy,
     candidates: int,
     calibration: Calibration,
-    shown: np.ndarray,
+    never_shown: np.ndarray,
     result: Replay,
 ) -> None:
-    scores = block.scores.cpu().numpy().astype(np.float64)
+    """Write rows `users` of `result` from their scores (b, V + 1)."""
     eligible = np.isfinite(scores)
     value = np.where(eligible, calibration.p_interact(np.where(eligible, scores, 0.0)), 0.0)
-    never_shown = np.pad(shown, (0, max(0, scores.shape[1] - len(shown)))) == 0
     wanted = _best(scores, candidates)
     rows = np.arange(len(scores))
     for slot in range(requests.items.shape[1]):
-        here = block.rows, slot
+        here = users, slot
         item = requests.items[here]
         chance = _slot_distribution(wanted, eligible, policy)
         examined = calibration.examination(slot)

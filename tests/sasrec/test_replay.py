@@ -53,6 +53,13 @@ def impressions(rows):
     )  # fmt: skip
 
 
+def replay_one(scorer, requests, policy, candidates=200):
+    (got,) = replay(
+        scorer, requests, [policy], candidates=candidates, calibration=CALIBRATION
+    ).values()
+    return got
+
+
 @pytest.fixture(scope="module")
 def scorer():
     return Lookup(np.random.default_rng(0).normal(size=(ITEMS + 1, ITEMS + 1)))
@@ -80,7 +87,7 @@ def requests():
 )
 @pytest.mark.parametrize("candidates", [3, 200])
 def test_target_probabilities_are_those_of_the_serving_policy(scorer, requests, policy, candidates):
-    got = replay(scorer, requests, policy, candidates=candidates, calibration=CALIBRATION)
+    got = replay_one(scorer, requests, policy, candidates=candidates)
     scores = scorer.logits(requests.histories).numpy()
     for row, history in enumerate(requests.histories):
         eligible = np.setdiff1d(np.arange(1, ITEMS + 1), history)
@@ -92,7 +99,7 @@ def test_target_probabilities_are_those_of_the_serving_policy(scorer, requests, 
 
 
 def test_the_reward_model_values_what_was_served_and_what_would_have_been(scorer, requests):
-    got = replay(scorer, requests, GREEDY, candidates=200, calibration=CALIBRATION)
+    got = replay_one(scorer, requests, GREEDY)
     scores = scorer.logits(requests.histories).numpy()
     row, slot = 7, 2
     taken = [*list(requests.histories)[row], *requests.items[row, :slot]]
@@ -110,12 +117,12 @@ def test_the_reward_model_values_what_was_served_and_what_would_have_been(scorer
 def test_served_scores_are_the_scorers(scorer, requests):
     expected = np.take_along_axis(scorer.logits(requests.histories).numpy(), requests.items, axis=1)
     np.testing.assert_allclose(served_scores(scorer, requests), expected)
-    got = replay(scorer, requests, UNIFORM, candidates=200, calibration=CALIBRATION)
+    got = replay_one(scorer, requests, UNIFORM)
     np.testing.assert_allclose(got.score, expected)
 
 
 def test_logged_slots_are_the_filled_ones(scorer, requests):
-    got = replay(scorer, requests, UNIFORM, candidates=200, calibration=CALIBRATION)
+    got = replay_one(scorer, requests, UNIFORM)
     log = got.logged_slots(requests)
     assert len(log.reward) == 30 * SLOTS
     assert log.reward.mean() == pytest.approx(1 / SLOTS)
@@ -126,7 +133,7 @@ def test_items_that_no_impression_shows_are_unsupported(scorer):
     past = interactions([("u", "i1", 0)])
     served = impressions([("r", "u", "i2", 0, 5, 0.5, 0.0), ("r", "u", "i3", 1, 5, 0.5, 0.0)])
     requests = Requests.build(served, past, VOCABULARY)
-    got = replay(scorer, requests, UNIFORM, candidates=200, calibration=CALIBRATION)
+    got = replay_one(scorer, requests, UNIFORM)
     np.testing.assert_allclose(got.unsupported, [[9 / 11, 9 / 10]])
 
 
@@ -134,7 +141,7 @@ def test_unknown_items_have_no_score_and_no_probability(scorer):
     past = interactions([("u", "i1", 0)])
     served = impressions([("r", "u", "new", 0, 5, 0.5, 1.0), ("r", "u", "i3", 1, 5, 0.5, 0.0)])
     requests = Requests.build(served, past, VOCABULARY)
-    got = replay(scorer, requests, UNIFORM, candidates=200, calibration=CALIBRATION)
+    got = replay_one(scorer, requests, UNIFORM)
     assert requests.items.tolist() == [[PADDING, 3]]
     assert np.isnan(got.score[0, 0])
     assert got.target[0].tolist() == [0, pytest.approx(1 / 11)]
