@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sasrec.calibration import FILE as CALIBRATION
+from sasrec.calibration import Calibration
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING
 from sasrec.recommender import Recommender
@@ -24,6 +26,8 @@ class Engine:
         self.recommender = Recommender.load(Path(directory))
         self.vocabulary = self.recommender.vocabulary
         self.items = load_items(directory, self.vocabulary)
+        calibrated = (Path(directory) / CALIBRATION).exists()
+        self._calibration = Calibration.load(Path(directory)) if calibrated else None
 
     def describe(self, index: int) -> dict[str, str | None]:
         """Id, title and category of an item."""
@@ -71,6 +75,16 @@ class Engine:
         )
         with torch.inference_mode():
             return self.recommender.logits(history)[0].numpy()
+
+    def p_interact(self, scores: np.ndarray) -> list[float | None]:
+        """Calibrated P(interacted | served) of a slate's slots; None where there is no curve.
+
+        Args:
+            scores: (k,) in slot order.
+        """
+        if self._calibration is None:
+            return [None] * len(scores)
+        return self._calibration.p_interact(scores, np.arange(len(scores))).tolist()
 
     def warm_up(self) -> None:
         """Answer once for a short and a long history, so that the first request does not pay."""

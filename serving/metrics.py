@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0)
 HISTORY_BUCKETS = (0, 1, 2, 5, 10, 20, 50, 100, 200)
 PROPENSITY_BUCKETS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.5, 1.0)
+DEGRADATIONS = ("history", "deadline", "model")
 
 REQUESTS = Counter("reco_requests_total", "Answers by route and HTTP status.", ["route", "status"])
 LATENCY = Histogram(
@@ -94,9 +95,12 @@ def observe_request(route: str, status: int, seconds: float) -> None:
 
 
 def configure_policies(policies: Iterable["Policy"]) -> None:
-    """Say how much each policy is meant to explore."""
+    """Say how much each policy is meant to explore, and begin every count that may stay 0 at 0."""
+    for reason in DEGRADATIONS:
+        DEGRADED.labels(reason)
     for policy in policies:
         EXPLORATION_CONFIGURED.labels(policy.name).set(policy.epsilon)
+        EXPLORED.labels(policy.name)
 
 
 def observe_recommendation(answer: "Recommendation") -> None:

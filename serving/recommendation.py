@@ -138,7 +138,7 @@ def _draw(
     rng = np.random.default_rng(seed)
     slate = draw_slate(candidates, scores[candidates], eligible, request.k, policy, rng)
     unscored: list[float | None] = [None] * len(slate.items)
-    shown = scores[slate.items].tolist() if scored else unscored
+    shown = scores[slate.items] if scored else None
     return Recommendation(
         request_id=request_id,
         user_id=request.user_id,
@@ -148,8 +148,8 @@ def _draw(
         history=history,
         slate=slate,
         item_ids=engine.vocabulary.decode(slate.items),
-        scores=shown,
-        p_interact=unscored,
+        scores=unscored if shown is None else shown.tolist(),
+        p_interact=unscored if shown is None else engine.p_interact(shown),
         candidates=len(candidates),
         eligible=int(np.count_nonzero(eligible)),
         seed=seed,
