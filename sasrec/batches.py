@@ -11,7 +11,7 @@ from sasrec.schema import DataError
 
 # A small data set is cut into at least this many steps an epoch, whatever the token budget, so
 # that one epoch is always enough learning to be worth a validation.
-MIN_STEPS = 16
+MIN_STEPS = 64
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,13 @@ class ModelConfig(_Config):
     time_bias: bool = Field(
         default=False, description="Learned attention bias by elapsed time, in octaves of seconds."
     )
+    feature_buckets: int = Field(
+        default=0, ge=0, description="Rows of the hashed table of item features; 0 uses none."
+    )
+    id_dropout: Probability = Field(
+        default=0.1,
+        description="Share of items that a training step knows by their features alone.",
+    )
 
     def model_post_init(self, _: object) -> None:
         """Refuse a width that the heads do not divide."""
@@ -75,7 +82,7 @@ class TrainConfig(_Config):
         description="t of gBCE: 0 is BCE, 1 undoes the sampling's overconfidence.",
     )
     learning_rate: float = Field(
-        default=1e-3, gt=0, le=1, description="Adam's step size after warm-up."
+        default=4e-3, gt=0, le=1, description="Adam's step size after warm-up."
     )
     weight_decay: float = Field(default=0.0, ge=0, le=1, description="Decoupled, as in AdamW.")
     warmup_steps: int = Field(default=100, ge=0, description="Steps of linear warm-up.")
@@ -93,7 +100,7 @@ class TrainConfig(_Config):
     )
     validate_every: Positive = Field(default=1, description="Epochs between validations.")
     batch_tokens: int = Field(
-        default=8192,
+        default=4096,
         ge=2,
         description="Events per step, over all processes; histories are never split.",
     )
@@ -147,6 +154,7 @@ PRESETS: dict[str, Preset] = {
             epochs=400,
             patience=20,
             batch_tokens=16384,
+            learning_rate=1e-3,
         ),
     ),
     "bpr": Preset(
@@ -158,6 +166,7 @@ PRESETS: dict[str, Preset] = {
             epochs=400,
             patience=20,
             batch_tokens=16384,
+            learning_rate=1e-3,
         ),
     ),
     "default": Preset(

@@ -66,18 +66,18 @@ def gbce(positive: Tensor, negative: Tensor, *, num_items: int, calibration: flo
     return (beta * F.softplus(-positive) + F.softplus(negative).sum(1)) / (n + 1)
 
 
-def cross_entropy(hidden: Tensor, item_matrix: Tensor, targets: Tensor) -> Tensor:
-    """-y⁺ + ln Σᵢ exp(yᵢ) over the whole catalogue, padding left out.
+def cross_entropy(hidden: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
+    """-y⁺ + ln Σᵢ exp(yᵢ) over the whole catalogue (Klenitskiy & Vasilev 2023, equation 5).
 
     Args:
         hidden: (T, dim).
-        item_matrix: (V + 1, dim).
-        targets: (T,) int64 in 1..V.
+        candidates: (N, dim) embeddings of the catalogue, padding left out.
+        targets: (T,) int64, rows of `candidates`.
 
     Returns:
         (T,) losses.
     """
-    return next_item_cross_entropy(hidden, item_matrix[1:], targets - 1, reduction="none")
+    return next_item_cross_entropy(hidden, candidates, targets, reduction="none")
 
 
 def sampled_softmax(

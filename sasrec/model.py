@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from kernels import jagged_causal_attention
 from sasrec.config import ModelConfig
+from sasrec.item_features import ItemFeatures
+from sasrec.schema import DataError
 
 INITIAL_STD = 0.02
 TIME_BUCKETS = 32  # octaves of seconds: up to 68 years
@@ -96,18 +98,53 @@ class Block(nn.Module):
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
 
 
+class ItemEmbedding(nn.Embedding):
+    """A learned row per item, plus the mean of its features' rows if there are any.
+
+    In training a share of the items is known by features alone (DropoutNet: Volkovs et al. 2017),
+    so that these learn to stand in for the row that an item without interactions does not have.
+    """
+
+    def __init__(self, config: ModelConfig, num_items: int, features: ItemFeatures | None) -> None:
+        super().__init__(num_items + 1, config.dim, padding_idx=0)
+        self.id_dropout = config.id_dropout
+        self.features = None
+        if features is not None:
+            self.features = nn.EmbeddingBag(config.feature_buckets, config.dim, mode="mean")
+            self.register_buffer("rows", torch.from_numpy(features.rows))
+            self.register_buffer("offsets", torch.from_numpy(features.offsets[:-1]))
+
+    def matrix(self) -> Tensor:
+        """(V + 1, dim); row 0 is padding."""
+        if self.features is None:
+            return self.weight
+        ids = self.weight
+        if self.training:
+            keep = torch.rand(len(ids), 1, device=ids.device) >= self.id_dropout
+            ids = ids * keep
+        return ids + self.features(self.rows, self.offsets)
+
+
 class SASRec(nn.Module):
     """Item and position embeddings, blocks, and a final norm; scores are products with the items.
 
     Args:
         config: the architecture.
         num_items: V; items are 1..V and 0 is padding.
+        features: of the items; given exactly when `config.feature_buckets` is not 0.
     """
 
-    def __init__(self, config: ModelConfig, num_items: int) -> None:
+    def __init__(
+        self, config: ModelConfig, num_items: int, features: ItemFeatures | None = None
+    ) -> None:
         super().__init__()
+        if (features is None) != (config.feature_buckets == 0):
+            raise DataError(
+                f"model: feature_buckets is {config.feature_buckets}, but item features are "
+                + ("missing" if features is None else "given; set it to the size of their table")
+            )
         self.config = config
-        self.item_embedding = nn.Embedding(num_items + 1, config.dim, padding_idx=0)
+        self.item_embedding = ItemEmbedding(config, num_items, features)
         self.position_embedding = (
             nn.Embedding(config.max_length, config.dim) if config.positions != "none" else None
         )
@@ -148,10 +185,10 @@ class SASRec(nn.Module):
 
     def item_matrix(self) -> Tensor:
         """Output embeddings (V + 1, dim), tied to the input ones; row 0 is padding."""
-        return self.item_embedding.weight
+        return self.item_embedding.matrix()
 
     def _embed(self, items: Tensor, cu_seqlens: Tensor) -> Tensor:
-        x = self.item_embedding(items)
+        x = F.embedding(items, self.item_matrix())
         if self.position_embedding is not None:
             x = x + self.position_embedding(self._positions(len(items), cu_seqlens))
         return self.dropout(x)
@@ -167,7 +204,7 @@ class SASRec(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Embedding):
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         nn.init.normal_(module.weight, std=INITIAL_STD)
         if module.padding_idx is not None:
             with torch.no_grad():

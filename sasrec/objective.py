@@ -1,5 +1,6 @@
 """The configured loss of one step."""
 
+import torch
 from torch import Tensor
 
 from sasrec import losses
@@ -13,10 +14,17 @@ class Objective:
 
     Args:
         counts: (V + 1,) int64, training events of each item.
+        cold_items_compete: whether items without a training event are negatives of the full
+            cross-entropy. With item features they are not: whether anyone would want them is not
+            known, and their features are not to blame.
     """
 
-    def __init__(self, config: TrainConfig, counts: Tensor) -> None:
+    def __init__(self, config: TrainConfig, counts: Tensor, *, cold_items_compete: bool) -> None:
         self.config = config
+        self.candidates = None
+        if not cold_items_compete:
+            self.candidates = (counts > 0).nonzero().flatten()
+            self.position = torch.cumsum(counts > 0, 0) - 1
         self.num_items = len(counts) - 1
         self.sampler = NegativeSampler(config.sampling, counts)
 
@@ -34,7 +42,10 @@ class Objective:
     ) -> Tensor:
         """(T,) float32, from hidden states (T, dim) and targets (T,)."""
         if negatives is None:
-            return losses.cross_entropy(hidden, item_matrix, targets)
+            if self.candidates is None:
+                return losses.cross_entropy(hidden, item_matrix[1:], targets - 1)
+            candidates, position = (t.to(hidden.device) for t in (self.candidates, self.position))
+            return losses.cross_entropy(hidden, item_matrix[candidates], position[targets])
         if self.config.loss == "sampled_softmax":
             log_q = self.sampler.log_probability.to(hidden.device)
             return losses.sampled_softmax(hidden, item_matrix, targets, negatives, log_q)

@@ -15,6 +15,7 @@ from torch import Tensor
 from sasrec.config import ModelConfig
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
+from sasrec.item_features import ItemFeatures
 from sasrec.model import SASRec
 from sasrec.ranking import top_k
 from sasrec.schema import DataError
@@ -70,7 +71,7 @@ class Recommender:
         Only the newest `max_length` events of a history count. Every item scores 0 after an empty
         history: the model knows nothing then, and the caller falls back to popularity.
         """
-        device = self.model.item_embedding.weight.device
+        device = self.model.norm.weight.device
         logits = torch.zeros(len(histories), len(self.vocabulary) + 1, device=device)
         rows = np.flatnonzero(histories.lengths > 0)
         if len(rows):
@@ -163,8 +164,16 @@ def _load_model(path: Path, config: ModelConfig) -> SASRec:
         weights = load_file(path)
     except SafetensorError as error:
         raise DataError(f"{path}: not a whole safetensors file ({error})") from None
-    rows = weights["item_embedding.weight"].shape[0] if "item_embedding.weight" in weights else 1
-    model = SASRec(config, rows - 1)
+    ids = weights.get("item_embedding.weight")
+    if ids is None:
+        raise DataError(f"{path}: tensor 'item_embedding.weight' is missing")
+    features = None
+    if config.feature_buckets:
+        rows, offsets = (weights.get(f"item_embedding.{name}") for name in ("rows", "offsets"))
+        if rows is None or offsets is None:
+            raise DataError(f"{path}: the item features that {CONFIG} calls for are missing")
+        features = ItemFeatures(rows.numpy(), np.append(offsets.numpy(), len(rows)))
+    model = SASRec(config, len(ids) - 1, features)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     for name in sorted(expected.keys() | found.keys()):

@@ -27,6 +27,7 @@ from sasrec.config import ModelConfig, TrainConfig
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.distributed import Processes, processes
+from sasrec.item_features import ItemFeatures
 from sasrec.metrics import accuracy
 from sasrec.model import SASRec
 from sasrec.objective import Objective
@@ -66,6 +67,7 @@ def train(
     *,
     weights: np.ndarray | None = None,
     warm_start: Recommender | None = None,
+    item_features: ItemFeatures | None = None,
 ) -> TrainResult:
     """Train until validation NDCG@10 stops rising, and return the best epoch's model.
 
@@ -80,6 +82,7 @@ def train(
         run_dir: holds `checkpoint.safetensors` and `train.jsonl`.
         weights: (T,) of each event of `train` as a target, such as
             `sasrec.losses.propensity_weights`; all one if absent.
+        item_features: what ranks items without interactions; needs `feature_buckets`.
         warm_start: begin from this model's weights; items it knows keep what it learned.
 
     Raises:
@@ -92,7 +95,7 @@ def train(
     run_dir.mkdir(parents=True, exist_ok=True)
     with processes() as group, torch.random.fork_rng():
         torch.manual_seed(train_config.seed)
-        model = SASRec(model_config, len(vocabulary))
+        model = SASRec(model_config, len(vocabulary), item_features)
         if warm_start is not None:
             copy_weights(warm_start, model, vocabulary)
         batches = Batches(
@@ -109,7 +112,7 @@ def train(
             group,
             model.to(group.device),
             batches,
-            Objective(train_config, counts),
+            Objective(train_config, counts, cold_items_compete=item_features is None),
             next_item(validation),
             vocabulary,
             train_config,

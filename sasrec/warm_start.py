@@ -39,6 +39,7 @@ def copy_weights(source: Recommender, model: SASRec, vocabulary: Vocabulary) -> 
     known = old_rows > 0
     embedding[1:][known] = learned[old_rows[known]]
     embedding[1:][~known] += learned[1:].mean(0)
+    of_these_items = ("item_embedding.weight", "item_embedding.rows", "item_embedding.offsets")
     rest = source.model.state_dict()
-    del rest["item_embedding.weight"]
-    model.load_state_dict(rest, strict=False)
+    shared = {name: rest[name] for name in rest if not name.startswith(of_these_items)}
+    model.load_state_dict(shared, strict=False)

@@ -45,10 +45,12 @@ def test_gbce(calibration, beta):
     assert loss.tolist() == pytest.approx([expected])
 
 
-def test_cross_entropy_runs_over_every_item_but_padding():
+def test_cross_entropy_runs_over_every_candidate():
     first = -1.0 + math.log(math.exp(1) + math.exp(0) + math.exp(1))
     second = -2.0 + math.log(math.exp(0) + math.exp(2) + math.exp(2))
-    assert losses.cross_entropy(HIDDEN, ITEMS, TARGETS).tolist() == pytest.approx([first, second])
+    assert losses.cross_entropy(HIDDEN, ITEMS[1:], TARGETS - 1).tolist() == pytest.approx(
+        [first, second]
+    )
 
 
 def test_sampled_softmax_subtracts_log_q_and_skips_hits():
