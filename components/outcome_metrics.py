@@ -1,18 +1,21 @@
-"""What Prometheus learns of a pipeline run, through a Pushgateway: batch jobs cannot be scraped."""
+"""What Prometheus learns of a pipeline run, which is over before it could be scraped.
+
+On a cluster it is pushed to a Pushgateway; on one machine it is a text file of the site, which the
+quality exporter (`serving.monitoring`) passes on, or node_exporter's textfile collector.
+"""
 
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
+from prometheus_client import CollectorRegistry, Gauge, push_to_gateway, write_to_textfile
 
 from components.stage import read_stages
 
 JOB = "sasrec-pipeline"
+TEXTFILES = "pipeline_metrics"
 
 
 def push_outcome(pushgateway: str, run_dir: Path, *, succeeded: bool) -> str:
     """Push one group per outcome, so that "when did a run last deploy?" survives a held run.
-
-    Metrics: `reco_pipeline_last_run_timestamp_seconds` and `reco_pipeline_stage_seconds{stage}`.
 
     Returns:
         The outcome: deployed, held or failed.
@@ -20,6 +23,22 @@ def push_outcome(pushgateway: str, run_dir: Path, *, succeeded: bool) -> str:
     Raises:
         OSError: the gateway does not answer.
     """
+    outcome, registry = describe_outcome(run_dir, succeeded=succeeded)
+    push_to_gateway(pushgateway, job=JOB, registry=registry, grouping_key={"outcome": outcome})
+    return outcome
+
+
+def write_outcome(home: Path, run_dir: Path, *, succeeded: bool) -> str:
+    """As `push_outcome`, into `<home>/pipeline_metrics/<outcome>.prom`, in one rename."""
+    outcome, registry = describe_outcome(run_dir, succeeded=succeeded)
+    folder = home / TEXTFILES
+    folder.mkdir(parents=True, exist_ok=True)
+    write_to_textfile(str(folder / f"{outcome}.prom"), registry)
+    return outcome
+
+
+def describe_outcome(run_dir: Path, *, succeeded: bool) -> tuple[str, CollectorRegistry]:
+    """The outcome of a run and its metrics, all labelled with it."""
     stages = read_stages(run_dir)
     deployed = stages.get("deploy", {}).get("status") == "done"
     outcome = "failed" if not succeeded else "deployed" if deployed else "held"
@@ -27,15 +46,15 @@ def push_outcome(pushgateway: str, run_dir: Path, *, succeeded: bool) -> str:
     Gauge(
         "reco_pipeline_last_run_timestamp_seconds",
         "When the last run with this outcome ended.",
+        ["outcome"],
         registry=registry,
-    ).set_to_current_time()
+    ).labels(outcome).set_to_current_time()
     seconds = Gauge(
         "reco_pipeline_stage_seconds",
         "How long each stage of that run took.",
-        ["stage"],
+        ["outcome", "stage"],
         registry=registry,
     )
     for stage, record in stages.items():
-        seconds.labels(stage).set(record["seconds"])
-    push_to_gateway(pushgateway, job=JOB, registry=registry, grouping_key={"outcome": outcome})
-    return outcome
+        seconds.labels(outcome, stage).set(record["seconds"])
+    return outcome, registry

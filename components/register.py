@@ -28,6 +28,7 @@ def register(
     from sasrec.evaluation import MODEL, Evaluation
     from serving import golden
     from serving.items import write_items
+    from serving.monitoring.drift import TrainingSnapshot
     from serving.registry import ModelStore
 
     with stage("register", run_dir) as current:
@@ -38,6 +39,8 @@ def register(
             items=pq.read_table(items.path),
             interactions=pq.read_table(interactions.path),
         )
+        snapshot = TrainingSnapshot.take(Path(model.path), dataset.train)
+        snapshot.save(Path(model.path))
         version = ModelStore(Path(home) / "models").register(
             Path(model.path),
             metadata={

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
 from sasrec.recommender import Recommender
 from sasrec.schema import DataError
+from serving.settings import load_settings
 
 FILE = "training_snapshot.json"
 BINS = 10
-SCORED_HISTORIES = 1000
+RECENT_EVENTS = 20_000
+SCORED_HISTORIES = 500
 MINIMUM_OBSERVATIONS = 200  # fewer say more about chance than about drift
 _EMPTY = 1e-4  # a bin that holds nothing, so that the logarithm is finite
 
@@ -47,13 +50,16 @@ class Distribution(BaseModel):
 
 
 class TrainingSnapshot(BaseModel):
-    """What the training data looked like; kept with the version.
+    """The newest `RECENT_EVENTS` of the training data as the service would have met them.
+
+    A history counts once for each of these events, as it was just before: who comes often is asked
+    for often, so users counted once each would look like drift on the first day.
 
     Attributes:
-        item_popularity: of training interactions, by the rank of their item in popularity.
+        item_popularity: of the events, by the rank of their item in popularity.
         popularity_rank: (V,) that rank of each item of the vocabulary, 0 the most popular.
         sequence_length: of the histories.
-        top_score: the model's best score for each of up to `SCORED_HISTORIES` histories.
+        top_score: the model's best score of an unseen item, for up to `SCORED_HISTORIES` of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,26 +70,30 @@ class TrainingSnapshot(BaseModel):
     top_score: Distribution
 
     @classmethod
-    def take(
-        cls, model_dir: Path, histories: PackedSequences, *, longest: int
-    ) -> "TrainingSnapshot":
+    def take(cls, model_dir: Path, histories: PackedSequences) -> "TrainingSnapshot":
         """Describe the histories that a model was trained on.
 
         Args:
-            model_dir: the saved model, whose scores are described as well.
+            model_dir: the saved model.
             histories: its training data, one user each.
-            longest: events that serving reads of a history.
         """
+        longest = load_settings().history_length
         recommender = Recommender.load(model_dir)
-        counts = np.bincount(histories.items, minlength=len(recommender.vocabulary) + 1)
+        counts = np.bincount(histories.items, minlength=len(recommender.vocabulary) + 1)[1:]
         rank = np.empty(len(counts), dtype=np.int64)
         rank[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
-        some = histories.select(np.arange(min(len(histories), SCORED_HISTORIES)))
+        events = np.argsort(histories.timestamps, kind="stable")[-RECENT_EVENTS:]
+        first = histories.cu_seqlens[np.searchsorted(histories.cu_seqlens, events, "right") - 1]
+        warm = np.flatnonzero(events > first)[-SCORED_HISTORIES:]
+        top = [
+            _top_score(recommender, histories, max(first[i], events[i] - longest), events[i])
+            for i in warm
+        ]
         return cls(
-            item_popularity=Distribution.of(rank[histories.items]),
-            popularity_rank=rank[1:].tolist(),
-            sequence_length=Distribution.of(np.minimum(histories.lengths, longest)),
-            top_score=Distribution.of(recommender.logits(some).amax(dim=1).numpy()),
+            item_popularity=Distribution.of(rank[histories.items[events] - 1]),
+            popularity_rank=rank.tolist(),
+            sequence_length=Distribution.of(np.minimum(events - first, longest)),
+            top_score=Distribution.of(np.array(top)),
         )
 
     def save(self, model_dir: Path) -> None:
@@ -144,6 +154,17 @@ def measure(
         psi={name: value for name, value in measured.items() if value is not None},
         unknown_items=float((items == PADDING).mean()) if len(items) else None,
     )
+
+
+def _top_score(recommender: Recommender, histories: PackedSequences, start: int, end: int) -> float:
+    """The best score of an item that is not in `start:end`, the history."""
+    items = histories.items[start:end]
+    history = PackedSequences(
+        items, np.array([0, len(items)], dtype=np.int32), histories.timestamps[start:end]
+    )
+    scores = recommender.logits(history)[0]
+    scores[torch.from_numpy(items)] = -torch.inf
+    return float(scores.max())
 
 
 def _histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from components.outcome_metrics import push_outcome
+from components.outcome_metrics import push_outcome, write_outcome
 
 
 @pytest.fixture
@@ -54,9 +54,18 @@ def test_each_outcome_has_its_own_group(gateway, tmp_path, stages, succeeded, ou
     assert push_outcome(address, tmp_path, succeeded=succeeded) == outcome
     [(path, text)] = received.items()
     assert path == f"/metrics/job/sasrec-pipeline/outcome/{outcome}"
-    assert "reco_pipeline_last_run_timestamp_seconds 1" in text
+    assert f'reco_pipeline_last_run_timestamp_seconds{{outcome="{outcome}"}} 1' in text
     for stage in stages:
-        assert f'reco_pipeline_stage_seconds{{stage="{stage}"}} 2.5' in text
+        assert f'reco_pipeline_stage_seconds{{outcome="{outcome}",stage="{stage}"}} 2.5' in text
+
+
+def test_a_run_on_this_machine_leaves_a_file_per_outcome(tmp_path):
+    record(tmp_path, gate="done")
+    assert write_outcome(tmp_path, tmp_path, succeeded=True) == "held"
+    assert write_outcome(tmp_path, tmp_path, succeeded=False) == "failed"
+    files = {path.name: path.read_text() for path in (tmp_path / "pipeline_metrics").iterdir()}
+    assert files.keys() == {"held.prom", "failed.prom"}
+    assert 'reco_pipeline_last_run_timestamp_seconds{outcome="held"} 1' in files["held.prom"]
 
 
 def test_a_gateway_that_is_away_fails_the_report(tmp_path):

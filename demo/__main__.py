@@ -1,0 +1,154 @@
+"""`python -m demo`: live panels within a minute; `--incident` shows an alert fire and clear."""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from demo.crowd import Crowd
+from demo.incidents import ALERT, Incident, happening
+from deploy.monitor import end_on_sigterm, monitoring, where_to_look
+from sasrec.data.simulated import Storefront
+from serving.processes import ServerFailed, check_port, running_server
+from serving.registry import ModelStore
+from serving.security import create_keys
+
+PROJECT = Path(__file__).resolve().parents[1]
+HURRY = 60  # a day of a rule is 24 minutes here
+WINDOW = 120.0
+PATIENCE = 300.0
+SETTINGS = {
+    # A rush is to be seen as latency, not as refusals or degraded lists.
+    "SASREC_DEADLINE_SECONDS": "5",
+    "SASREC_MAX_PENDING": "500",
+}
+
+
+def demo(
+    home: Annotated[Path, typer.Option(help="The demonstration's own site.")] = Path("var/demo"),
+    incident: Annotated[Incident | None, typer.Option(help="Let this go wrong, then end.")] = None,
+    visits: Annotated[float, typer.Option(help="Visits per second.")] = 5,
+    port: Annotated[int, typer.Option(help="Port of the service.")] = 3000,
+    prometheus_port: Annotated[int, typer.Option(help="Port of Prometheus.")] = 9090,
+    exporter_port: Annotated[int, typer.Option(help="Port of the quality exporter.")] = 3001,
+) -> None:
+    """Serve a crowd of simulated users under Prometheus until Ctrl-C.
+
+    Rules run 60 times faster than in production, and quality figures are over two minutes.
+    """
+    end_on_sigterm()
+    try:
+        check_port("127.0.0.1", port)
+        _have_champion(home)
+        storefront = Storefront()
+        storefront.source()
+        with (
+            tempfile.TemporaryDirectory() as state,
+            running_server(home, log=Path(state) / "service.log", port=port, settings=SETTINGS),
+            monitoring(
+                home,
+                f"127.0.0.1:{port}",
+                state=Path(state),
+                port=prometheus_port,
+                exporter_port=exporter_port,
+                window=WINDOW,
+                hurry=HURRY,
+            ) as prometheus,
+        ):
+            print(f"A crowd is here. Stop with Ctrl-C.\n\n{where_to_look(prometheus)}", flush=True)
+            service = f"http://127.0.0.1:{port}"
+            asyncio.run(_live(home, service, prometheus, storefront, visits, incident))
+    except KeyboardInterrupt:
+        pass
+    except (ServerFailed, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+
+
+def _have_champion(home: Path) -> None:
+    if not (home / "models").is_dir() or ModelStore(home / "models").aliases().champion is None:
+        print(f"{home} has no champion yet: the pipeline runs first.", flush=True)
+        run = [sys.executable, str(PROJECT / "pipeline.py"), "run", "--home", str(home)]
+        if subprocess.run(run, check=False).returncode:
+            raise ServerFailed("the pipeline did not deploy a model")
+    create_keys(home / "api_keys.json")
+
+
+async def _live(
+    home: Path,
+    service: str,
+    prometheus: str,
+    storefront: Storefront,
+    visits: float,
+    incident: Incident | None,
+) -> None:
+    key = create_keys(home / "api_keys.json").admin[0]
+    headers = {"Authorization": f"Bearer {key}"}
+    limits = httpx.Limits(max_connections=600)
+    async with httpx.AsyncClient(
+        base_url=service, headers=headers, timeout=30, limits=limits
+    ) as client:
+        crowd, stop = Crowd(storefront, client), asyncio.Event()
+        visiting = asyncio.create_task(crowd.run(visits_per_second=visits, stop=stop))
+        try:
+            if incident is None:
+                await asyncio.Event().wait()
+            else:
+                await _show(incident, home, crowd, prometheus)
+        finally:
+            stop.set()
+            await visiting
+
+
+async def _show(incident: Incident, home: Path, crowd: Crowd, prometheus: str) -> None:
+    alert = ALERT[incident]
+    async with httpx.AsyncClient(base_url=prometheus) as client:
+        say(f"The crowd settles, so that there is something to compare with ({WINDOW / 2:.0f} s)")
+        await asyncio.sleep(WINDOW / 2)
+        say(f"Incident: {incident}")
+        async with happening(incident, home, crowd):
+            await _until(client, lambda firing: alert in firing, f"{alert} to fire")
+        say("Repaired")
+        await _until(client, lambda firing: alert not in firing, f"{alert} to clear")
+
+
+async def _until(
+    client: httpx.AsyncClient, reached: Callable[[dict[str, Any]], bool], what: str
+) -> None:
+    deadline = time.monotonic() + PATIENCE
+    say(f"Waiting for {what}")
+    known: dict[str, Any] = {}
+    while time.monotonic() < deadline:
+        firing = await firing_alerts(client)
+        for name in sorted(firing.keys() - known.keys()):
+            labels = firing[name]["labels"]
+            say(f"FIRING {name} ({labels['severity']}): {firing[name]['annotations']['summary']}")
+        for name in sorted(known.keys() - firing.keys()):
+            say(f"cleared {name}")
+        known = firing
+        if reached(firing):
+            return
+        await asyncio.sleep(1)
+    raise ServerFailed(f"waited {PATIENCE:.0f} s in vain for {what}")
+
+
+async def firing_alerts(client: httpx.AsyncClient) -> dict[str, Any]:
+    """Firing alerts of a Prometheus, by name."""
+    alerts = (await client.get("/api/v1/alerts")).raise_for_status().json()["data"]["alerts"]
+    return {alert["labels"]["alertname"]: alert for alert in alerts if alert["state"] == "firing"}
+
+
+def say(what: str) -> None:
+    """One line with the time."""
+    print(f"{time.strftime('%H:%M:%S')}  {what}", flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(demo)

@@ -1,0 +1,1 @@
+"""Running it elsewhere: images, manifests, and what watches it."""

@@ -1,0 +1,1 @@
+"""Dashboards from one typed description: `python -m deploy.dashboards` writes all files."""
