@@ -180,12 +180,15 @@ class ModelStore:
         held = self.aliases().versions()
         idle = [manifest.version for manifest in self.versions() if manifest.version not in held]
         for version in idle[keep:]:
-            trash = self.root / f".deleting-{version}"
-            self.path(version).rename(trash)
-            shutil.rmtree(trash)
-            bento.delete_model(self.root.parent, version)
+            self._delete(version)
             self._audit("gc", version, before=version, after=None, why=why)
         return idle[keep:]
+
+    def _delete(self, version: str) -> None:
+        trash = self.root / f".deleting-{version}"
+        self.path(version).rename(trash)
+        shutil.rmtree(trash)
+        bento.delete_model(self.root.parent, version)
 
     # Aliases
 
@@ -261,7 +264,10 @@ class ModelStore:
             "to": after,
             "why": why,
         }
+        self._append_audit(json.dumps(line))
+
+    def _append_audit(self, line: str) -> None:
         with (self.root / "audit.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
