@@ -68,8 +68,6 @@ def _execute(
     finished = threading.Event()
     watcher = threading.Thread(target=watch, args=(run_dir, console, finished), daemon=True)
     os.environ["SASREC_LOCAL_RUN"] = "1"
-    # Threads that spin for long while they wait make a shared machine tens of times slower.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     with (run_dir / "pipeline.log").open("a", buffering=1) as log:
         watcher.start()
         try:
