@@ -14,7 +14,7 @@ from sasrec.data.simulated import Storefront
 from sasrec.data.simulated.crowd import position_bias
 
 K = 10
-LEAVES_AFTER = 0.4  # chance of leaving after each step of a visit
+LEAVES_AFTER = 0.3  # chance of leaving after each step of a visit
 
 
 @dataclass

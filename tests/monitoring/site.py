@@ -27,7 +27,7 @@ def make_site(home: Path, scratch: Path) -> Storefront:
     Returns:
         The storefront after its last day: its crowd's past is the site's log.
     """
-    storefront = Storefront(seed=3, users=600, days=40)
+    storefront = Storefront(seed=3, users=1500, days=40)
     source = clean(storefront.source())[0]
     frame = source.interactions.select(["user_id", "item_id", "timestamp"]).to_pandas()
     recommender = fit(
