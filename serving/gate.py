@@ -116,10 +116,12 @@ class Gate:
             raise Refused(415, "the body must be application/json")
         body = await self._read_body(headers, receive)
         self.pending += route.limited
+        metrics.IN_FLIGHT.set(self.pending)
         try:
             await self.app(scope, _replay(body, receive), send)
         finally:
             self.pending -= route.limited
+            metrics.IN_FLIGHT.set(self.pending)
 
     def _authenticate(self, route: Route, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if self.keys is None:

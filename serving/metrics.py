@@ -28,6 +28,11 @@ LATENCY = Histogram(
     ["route", "outcome"],
     buckets=LATENCY_BUCKETS,
 )
+IN_FLIGHT = Gauge(
+    "reco_requests_in_flight",
+    "Recommendations and events under way.",
+    multiprocess_mode="livesum",
+)
 RECOMMENDATIONS = Counter(
     "reco_recommendations_total",
     "Lists served, by policy and whether the model knew an item of the history (known, cold).",

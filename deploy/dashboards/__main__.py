@@ -1,4 +1,4 @@
-"""Write the Grafana dashboards and the console page from `deploy.dashboards.panels`."""
+"""Write the Grafana dashboards and the console page, and the rules as Kubernetes takes them."""
 
 from pathlib import Path
 
@@ -16,7 +16,24 @@ def generated() -> dict[Path, str]:
         for board in BOARDS
     }
     files[DEPLOY / "prometheus" / "consoles" / "recommender.html"] = console_html(BOARDS)
+    files[DEPLOY / "kubernetes" / "monitoring" / "prometheus-rule.yaml"] = _prometheus_rule()
     return files
+
+
+def _prometheus_rule() -> str:
+    lines = [
+        "# Written by `python -m deploy.dashboards` from deploy/prometheus/rules; edit those.",
+        "apiVersion: monitoring.coreos.com/v1",
+        "kind: PrometheusRule",
+        "metadata:",
+        "  name: sasrec",
+        "spec:",
+        "  groups:",
+    ]
+    for name in ("recording.yml", "alerts.yml"):
+        _, _, groups = (DEPLOY / "prometheus" / "rules" / name).read_text().partition("groups:\n")
+        lines += [f"  {line}" if line else "" for line in groups.splitlines()]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

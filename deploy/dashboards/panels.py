@@ -83,6 +83,12 @@ SERVICE = Board(
                 headline=True,
             ),
             Panel(
+                "In flight",
+                "Under way over all workers; the autoscaler follows it.",
+                "short",
+                (Query("sum(reco_requests_in_flight)", "in flight"),),
+            ),
+            Panel(
                 "Error budget",
                 "Shares of failed and slow recommendations; budgets are 0.1 % and 1 %.",
                 "percentunit",

@@ -207,20 +207,24 @@ def test_no_secret_is_in_the_repository(base):
             assert not re.search(r"password\s*[:=]\s*\S", path.read_text(), re.IGNORECASE)
 
 
-def test_the_network_policy_closes_both_directions(base):
-    [policy] = by_kind(base, "NetworkPolicy")
-    assert sorted(policy["spec"]["policyTypes"]) == ["Egress", "Ingress"]
-    assert all(rule.get("from") for rule in policy["spec"]["ingress"])
-    assert all(rule.get("ports") for rule in policy["spec"]["egress"])
+def test_the_network_policies_close_both_directions(base):
+    policies = by_kind(base, "NetworkPolicy")
+    assert {policy["metadata"]["name"] for policy in policies} == {
+        manifest["metadata"]["name"] for manifest in by_kind(base, "Deployment")
+    }
+    for policy in policies:
+        assert sorted(policy["spec"]["policyTypes"]) == ["Egress", "Ingress"]
+        assert all(rule.get("from") for rule in policy["spec"]["ingress"])
+        assert all(rule.get("ports") for rule in policy["spec"].get("egress", []))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_an_overlay_pins_the_image_and_its_namespace(overlay):
     [kustomization] = documents(overlay / "kustomization.yaml")
     rendered = render(overlay)
-    [deployment] = by_kind(rendered, "Deployment")
-    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
-    assert re.search(r"(@sha256:[0-9a-f]{64}|:(?!latest)[\w.-]+)$", image)
+    for deployment in by_kind(rendered, "Deployment"):
+        image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+        assert re.search(r"(@sha256:[0-9a-f]{64}|:(?!latest)[\w.-]+)$", image)
     assert {d["metadata"]["namespace"] for d in rendered} == {kustomization["namespace"]}
 
 
@@ -228,13 +232,16 @@ def test_production_keeps_several_replicas_on_an_image_by_digest_and_is_scraped(
     rendered = render(ROOT / "overlays/production")
     [autoscaler] = by_kind(rendered, "HorizontalPodAutoscaler")
     assert autoscaler["spec"]["minReplicas"] >= 3
-    [deployment] = by_kind(rendered, "Deployment")
-    assert "@sha256:" in deployment["spec"]["template"]["spec"]["containers"][0]["image"]
-    [monitor] = by_kind(rendered, "ServiceMonitor")
-    [service] = by_kind(rendered, "Service")
-    wanted = monitor["spec"]["selector"]["matchLabels"].items()
-    assert wanted <= service["metadata"]["labels"].items()
-    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+    for deployment in by_kind(rendered, "Deployment"):
+        assert "@sha256:" in deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    services = {service["metadata"]["name"]: service for service in by_kind(rendered, "Service")}
+    monitors = by_kind(rendered, "ServiceMonitor")
+    assert {monitor["metadata"]["name"] for monitor in monitors} == set(services)
+    for monitor in monitors:
+        service = services[monitor["metadata"]["name"]]
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        assert wanted <= service["metadata"]["labels"].items()
+        assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
 
 
 def test_a_changed_setting_becomes_a_rolling_update():

@@ -54,6 +54,13 @@ def test_every_queried_name_is_exported_or_recorded():
     assert names(QUERIES) - exported() - recorded == set()
 
 
+def test_every_metric_that_a_manifest_names_is_exported():
+    manifests = (PROJECT / "deploy" / "kubernetes" / "base").rglob("*.yaml")
+    found = names([path.read_text() for path in manifests])
+    assert "reco_requests_in_flight" in found
+    assert found - exported() == set()
+
+
 def test_every_exported_metric_and_recorded_rule_is_on_a_dashboard_or_in_an_alert():
     assert exported() - names(QUERIES) == set()
     recorded = {rule["record"] for rule in RULES["recording.yml"]}
@@ -69,7 +76,7 @@ def test_every_exported_metric_is_in_the_documentation():
 @pytest.mark.parametrize("name", sorted(exported()))
 def test_names_end_in_their_unit(name):
     units = ("_total", "_seconds", "_ratio", "_bits", "_psi", "_info", "_events", "_lists")
-    assert name.endswith((*units, "_slots", "_generation", "_propensity"))
+    assert name.endswith((*units, "_slots", "_generation", "_propensity", "_in_flight"))
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
