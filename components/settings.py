@@ -26,21 +26,26 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Where interactions come from."""
 
-    dataset: str = Field("simulated", description="simulated, ml-100k, ml-1m, ... or a path")
-    data_dir: Path | None = Field(None, description="folder that already holds the raw files")
-    columns: dict[str, str] = Field({}, description="our column name -> the source's")
-    seed: int = Field(0, ge=0, description="seed of the simulated storefront")
+    dataset: str = Field(
+        default="simulated", description="simulated, ml-100k, ml-1m, ... or a path"
+    )
+    data_dir: Path | None = Field(
+        default=None, description="folder that already holds the raw files"
+    )
+    columns: dict[str, str] = Field(default={}, description="our column name -> the source's")
+    seed: int = Field(default=0, ge=0, description="seed of the simulated storefront")
     as_of: AwareDatetime | None = Field(
-        None, description="use only what happened before: 2026-11-01T00:00:00Z; a late run's day"
+        default=None,
+        description="use only what happened before: 2026-11-01T00:00:00Z; a late run's day",
     )
 
 
 class SplitConfig(_Section):
     """How time is cut into training, validation and test."""
 
-    kind: SplitKind = Field("global-time", description="global-time or leave-one-out")
-    validation_fraction: float = Field(0.1, gt=0, lt=0.5, description="global-time only")
-    test_fraction: float = Field(0.1, gt=0, lt=0.5, description="global-time only")
+    kind: SplitKind = Field(default="global-time", description="global-time or leave-one-out")
+    validation_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="global-time only")
+    test_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="global-time only")
 
 
 class RunConfig(_Section):

@@ -75,7 +75,8 @@ def check(table: pa.Table, schema: pa.Schema, *, source: str) -> pa.Table:
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 reason = str(error).splitlines()[0]
                 raise DataError(
-                    f"{source}: column '{field.name}' is {column.type}, expected {field.type} ({reason})"
+                    f"{source}: column '{field.name}' is {column.type}, "
+                    f"expected {field.type} ({reason})"
                 ) from None
         if not field.nullable and column.null_count:
             row = pc.index(column.is_null(), True).as_py()
