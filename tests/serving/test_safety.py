@@ -72,7 +72,7 @@ def test_a_user_is_never_named_in_a_log(client, caplog, monkeypatch):
     caplog.set_level(logging.DEBUG)
 
     def everything():
-        client.post("/v1/recommend", json={"user_id": canary})
+        client.post("/v1/recommend", json={"user_id": canary, "recent_items": ITEM_IDS[:1]})
         client.post("/v1/recommend", json={"user_id": canary, "k": "canary-4711"})
         event = {"event_id": "e-canary", "user_id": canary, "item_id": ITEM_IDS[0]}
         client.post("/v1/events", json=event)
