@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from kernels import jagged_causal_attention
 from sasrec.config import ModelConfig
+from sasrec.dropout import Dropout
 from sasrec.item_features import ItemFeatures
 from sasrec.schema import DataError
 
@@ -53,7 +54,7 @@ class FeedForward(nn.Module):
         hidden = round(config.dim * config.feed_forward_multiplier)
         self.gated = config.feed_forward == "swiglu"
         self.expand = nn.Linear(config.dim, 2 * hidden if self.gated else hidden)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.contract = nn.Linear(hidden, config.dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.feed_forward_norm = nn.LayerNorm(config.dim)
         self.feed_forward = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
@@ -148,7 +149,7 @@ class SASRec(nn.Module):
         self.position_embedding = (
             nn.Embedding(config.max_length, config.dim) if config.positions != "none" else None
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.dim)
         self.apply(_initialise)
