@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pytest
@@ -50,7 +50,7 @@ def test_the_online_store_holds_the_history_as_of(tmp_path, interactions):
     assert online["item_ids"] == [[item for _, item in past]]
     assert online["events"] == [len(past)]
     assert report.events + report.future_events == interactions.num_rows
-    assert report.newest_event <= MIDDLE
+    assert datetime.fromisoformat(report.newest_event) <= MIDDLE
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 0.5, 0.7, 0.9])

@@ -26,7 +26,9 @@ def spark():
         pyspark.SparkSession.builder.master("local[2]")
         .config("spark.ui.enabled", "false")
         .config("spark.driver.memory", "1g")
-        .config("spark.sql.shuffle.partitions", "2")
+        .config("spark.sql.shuffle.partitions", "1")
+        .config("spark.sql.codegen.wholeStage", "false")  # compiling costs more than it saves
+        .config("spark.sql.sources.parallelPartitionDiscovery.threshold", "1000")
         .getOrCreate()
     )
     yield session
