@@ -28,7 +28,7 @@ class ModelConfig(_Config):
         default=200, ge=2, le=8192, description="Newest events of a history used."
     )
     dropout: Probability = Field(
-        default=0.2, description="On embeddings and each sub-layer's output."
+        default=0.1, description="On embeddings and each sub-layer's output."
     )
     attention_dropout: Probability = Field(default=0.0, description="On attention weights.")
     norm: Literal["pre", "post"] = Field(
@@ -170,7 +170,7 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
     "default": Preset(
-        model=ModelConfig(dim=64, blocks=2, heads=1, max_length=200, dropout=0.2),
+        model=ModelConfig(),
         train=TrainConfig(),
     ),
 }
