@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +45,7 @@ def demo(
     Rules run 60 times faster than in production, and quality figures are over two minutes.
     """
     end_on_sigterm()
+    warnings.simplefilter("ignore", DeprecationWarning)  # of libraries, about one another
     try:
         check_port("127.0.0.1", port)
         _have_champion(home)
@@ -109,40 +111,52 @@ async def _live(
 
 async def _show(incident: Incident, home: Path, crowd: Crowd, prometheus: str) -> None:
     alert = ALERT[incident]
-    async with httpx.AsyncClient(base_url=prometheus) as client:
+    async with httpx.AsyncClient(base_url=prometheus, timeout=30) as client:
+        alerts = Alerts(client)
         say(f"The crowd settles, so that there is something to compare with ({WINDOW / 2:.0f} s)")
         await asyncio.sleep(WINDOW / 2)
         say(f"Incident: {incident}")
         async with happening(incident, home, crowd):
-            await _until(client, lambda firing: alert in firing, f"{alert} to fire")
+            await alerts.until(lambda firing: alert in firing, f"{alert} to fire")
         say("Repaired")
-        await _until(client, lambda firing: alert not in firing, f"{alert} to clear")
+        await alerts.until(lambda firing: alert not in firing, f"{alert} to clear")
 
 
-async def _until(
-    client: httpx.AsyncClient, reached: Callable[[dict[str, Any]], bool], what: str
-) -> None:
-    deadline = time.monotonic() + PATIENCE
-    say(f"Waiting for {what}")
-    known: dict[str, Any] = {}
-    while time.monotonic() < deadline:
-        firing = await firing_alerts(client)
-        for name in sorted(firing.keys() - known.keys()):
-            labels = firing[name]["labels"]
-            say(f"FIRING {name} ({labels['severity']}): {firing[name]['annotations']['summary']}")
-        for name in sorted(known.keys() - firing.keys()):
+class Alerts:
+    """The alerts of a Prometheus; says what changes while it waits."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._known: dict[str, Any] = {}
+
+    async def until(self, reached: Callable[[dict[str, Any]], bool], what: str) -> None:
+        """Wait for a state of the firing alerts, by name.
+
+        Raises:
+            ServerFailed: it did not come within `PATIENCE` seconds.
+        """
+        say(f"Waiting for {what}")
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if reached(await self._firing()):
+                return
+            await asyncio.sleep(1)
+        raise ServerFailed(f"waited {PATIENCE:.0f} s in vain for {what}")
+
+    async def _firing(self) -> dict[str, Any]:
+        answer = (await self._client.get("/api/v1/alerts")).raise_for_status().json()
+        firing = {
+            alert["labels"]["alertname"]: alert
+            for alert in answer["data"]["alerts"]
+            if alert["state"] == "firing"
+        }
+        for name in sorted(firing.keys() - self._known.keys()):
+            severity = firing[name]["labels"]["severity"]
+            say(f"FIRING {name} ({severity}): {firing[name]['annotations']['summary']}")
+        for name in sorted(self._known.keys() - firing.keys()):
             say(f"cleared {name}")
-        known = firing
-        if reached(firing):
-            return
-        await asyncio.sleep(1)
-    raise ServerFailed(f"waited {PATIENCE:.0f} s in vain for {what}")
-
-
-async def firing_alerts(client: httpx.AsyncClient) -> dict[str, Any]:
-    """Firing alerts of a Prometheus, by name."""
-    alerts = (await client.get("/api/v1/alerts")).raise_for_status().json()["data"]["alerts"]
-    return {alert["labels"]["alertname"]: alert for alert in alerts if alert["state"] == "firing"}
+        self._known = firing
+        return firing
 
 
 def say(what: str) -> None:
