@@ -105,7 +105,11 @@ SERVICE = Board(
                 "percentunit",
                 (
                     Query("job:reco_degraded:ratio_rate5m", "all"),
-                    Query("sum by (reason) (rate(reco_degraded_total[5m]))", "{{reason}} per s"),
+                    Query(
+                        "sum by (reason) (rate(reco_degraded_total[5m])) / ignoring (reason) "
+                        "group_left () sum(rate(reco_recommendations_total[5m]))",
+                        "{{reason}}",
+                    ),
                 ),
                 headline=True,
             ),
@@ -319,8 +323,7 @@ MODELS = Board(
             ),
             Panel(
                 "Age",
-                "Since the champion was registered, features published, a run deployed; "
-                "and of the newest event in the features.",
+                "Since the champion was registered, features were published, a run deployed.",
                 "s",
                 (
                     Query(
@@ -333,7 +336,6 @@ MODELS = Board(
                         '{outcome="deployed"})',
                         "deployment",
                     ),
-                    Query("time() - reco_features_newest_event_timestamp_seconds", "newest event"),
                 ),
                 headline=True,
             ),
@@ -363,6 +365,12 @@ MODELS = Board(
                 headline=True,
             ),
             Panel(
+                "Newest event",
+                "Age of the newest event in the published features: is new data coming in?",
+                "s",
+                (Query("time() - reco_features_newest_event_timestamp_seconds", "age"),),
+            ),
+            Panel(
                 "Unknown items",
                 "Share of events on items that the champion has never seen.",
                 "percentunit",
@@ -385,6 +393,7 @@ MODELS = Board(
                     Query("reco_calibration_error_ratio", "ECE"),
                     Query("job:reco_calibration:observed_over_expected", "observed / expected"),
                 ),
+                headline=True,
             ),
         ),
     },
