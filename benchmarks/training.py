@@ -68,17 +68,17 @@ def write_inputs(data: SequenceDataset, folder: Path) -> dict[str, str]:
             "datetime": pd.to_datetime(data.train.timestamps, unit="us"),
         }
     )
-    train.to_parquet(folder / "train.parquet")
+    train.to_csv(folder / "train.csv", index=False)
     first = data.validation.targets.cu_seqlens[:-1]
     validation = {
         "user_id": data.validation.user_ids,
         "item_id": data.validation.targets.items[first],
     }
-    pd.DataFrame(validation).to_parquet(folder / "validation.parquet")
+    pd.DataFrame(validation).to_csv(folder / "validation.csv", index=False)
     return {
         "sequences": str(folder / "sequences"),
-        "train": str(folder / "train.parquet"),
-        "validation": str(folder / "validation.parquet"),
+        "train": str(folder / "train.csv"),
+        "validation": str(folder / "validation.csv"),
     }
 
 
