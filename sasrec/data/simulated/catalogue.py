@@ -48,10 +48,10 @@ _KINDS = {
 }
 _LINES = ["Alder", "Birch", "Cedar", "Fjord", "Harbour"]
 
-# Log-odds that having met an item adds to the next ones of its line, by steps ahead ...
-_NEXT_IN_LINE = {1: 2.8, 2: 1.8, 3: 1.0}
+# Log-odds that having met an item adds to the next seven of its line, by steps ahead ...
+_NEXT_IN_LINE = {ahead: 2.6 * 0.75 ** (ahead - 1) for ahead in range(1, 8)}
 # ... and to the same step of a companion line, mostly of another category.
-_COMPANION = 2.2
+_COMPANION = 2.0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 
 from sasrec.data.simulated.catalogue import Catalogue
 
-_MEMORY = 0.92  # what is left of an item's pull after each further event
+_MEMORY = 0.95  # what is left of an item's pull after each further event
 _INTENT = 2.0  # log-odds for the category that opened the session
 _TASTE_SPREAD = 1.2  # standard deviation of the log-odds for a category between users
 _TASTE_DRIFT = 0.1  # ... and of its random walk, per session
@@ -18,7 +18,7 @@ class Crowd:
 
     The log-odds of item i for a user who met x_1 .. x_t (newest last) are
 
-        appeal_i + taste[category_i] + 2 [category_i = intent] + sum_j 0.92^(t-j) follows[x_j, i]
+        appeal_i + taste[category_i] + 2 [category_i = intent] + sum_j 0.95^(t-j) follows[x_j, i]
 
     over the items that are launched and that the user has not met. `taste` walks at random from
     session to session; `intent` is the category of the session's first item. All but the taste

@@ -37,6 +37,10 @@ class Events:
     time: np.ndarray
     propensity: np.ndarray
 
+    def where(self, rows: np.ndarray) -> "Events":
+        """The events of a mask (N,) or of row numbers, in their order."""
+        return Events(self.user[rows], self.item[rows], self.time[rows], self.propensity[rows])
+
 
 class Storefront:
     """A crowd, a catalogue and a clock: the source of the default data set, and an environment.
@@ -96,8 +100,7 @@ class Storefront:
         present = self._rng.random(self.crowd.users) < self._sessions_per_day
         users = np.flatnonzero(present & (self._joined <= self.day))
         self.crowd.begin_sessions(users)
-        midnight = _END - (self.days - self.day) * _DAY
-        clock = midnight + self._rng.integers(0, 20 * 3600, len(users)) * _SECOND
+        clock = self.midnight(self.day) + self._rng.integers(0, 20 * 3600, len(users)) * _SECOND
         looking = self._rng.random(len(users)) < self._lookups
         self._look_up(users[looking], clock[looking])
         clock = self._serve(users, clock + self._pauses(len(users)), serve)
@@ -109,6 +112,10 @@ class Storefront:
             self._look_up(users, clock)
         self.day += 1
         return self._interactions.since(rows_before, "item")
+
+    def midnight(self, day: int) -> int:
+        """The instant at which a day begins, in microseconds since the epoch."""
+        return int(_END) - (self.days - day) * _DAY
 
     def source(self) -> Source:
         """The log after `days` days; those not yet run are run under the logging policy."""
