@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.definitions import SERVICE
-from feature_repo.store import CUTOFFS, current_generation, open_store
+from feature_repo.store import CUTOFFS, MEMORY_LIMIT, bounded_memory, current_generation, open_store
 from sasrec.schema import TIMESTAMP, DataError
 
 SEQUENCES = pa.schema(
@@ -22,12 +22,15 @@ SEQUENCES = pa.schema(
 )
 
 
-def sequences_as_of(repo_dir: Path, entities: pa.Table) -> pa.Table:
+def sequences_as_of(
+    repo_dir: Path, entities: pa.Table, *, memory_limit: str = MEMORY_LIMIT
+) -> pa.Table:
     """Each user's history strictly before each cutoff.
 
     Args:
         repo_dir: a published feature store.
         entities: (user_id string, cutoff timestamp[us, UTC]); a pair may be repeated.
+        memory_limit: of the join, beyond which it spills to disk; the result comes on top.
 
     Returns:
         `SEQUENCES`: one row per row of `entities`, in the same order, oldest event first; lists
@@ -44,14 +47,12 @@ def sequences_as_of(repo_dir: Path, entities: pa.Table) -> pa.Table:
     asked["event_timestamp"] = asked["cutoff"] - timedelta(microseconds=1)
     asked["row"] = range(len(asked))
     store = open_store(generation)
-    found = (
-        store.get_historical_features(
+    with bounded_memory(generation, memory_limit):
+        found = store.get_historical_features(
             entity_df=asked[["user_id", "event_timestamp", "row"]],
             features=store.get_feature_service(SERVICE),
-        )
-        .to_arrow()
-        .sort_by("row")
-    )
+        ).to_arrow()
+    found = found.sort_by("row")
     if found.num_rows != entities.num_rows:
         raise RuntimeError(f"Feast returned {found.num_rows} rows for {entities.num_rows} asked")
     return pa.table(

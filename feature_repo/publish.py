@@ -25,7 +25,10 @@ from feature_repo.quality import Check, Limits, run_checks
 from feature_repo.store import (
     CUTOFFS,
     GENERATIONS,
+    MEMORY_LIMIT,
+    bounded_memory,
     configure,
+    connect,
     let_readers_in,
     make_current,
     only_publisher,
@@ -90,7 +93,7 @@ def publish(
     profile: str = "local",
     engine: Engine = "duckdb",
     limits: Limits | None = None,
-    memory_limit: str = "4GB",
+    memory_limit: str = MEMORY_LIMIT,
 ) -> PublishReport:
     """Make `repo_dir` serve the features of `interactions`, and of no event after `as_of`.
 
@@ -126,9 +129,7 @@ def publish(
         seconds = {}
 
         started = time.monotonic()
-        with duckdb.connect(config={"memory_limit": memory_limit}) as connection:
-            connection.execute(f"SET temp_directory = '{generation / SPILL}'")
-            connection.execute("SET TimeZone = 'UTC'")
+        with connect(memory_limit, generation / SPILL) as connection:
             facts = _build(
                 connection,
                 generation,
@@ -152,7 +153,8 @@ def publish(
         seconds["apply"] = time.monotonic() - started
 
         started = time.monotonic()
-        with redirect_stdout(StringIO()):  # Feast reports progress by printing
+        # Feast reports its progress by printing.
+        with bounded_memory(generation, memory_limit), redirect_stdout(StringIO()):
             store.materialize(datetime(1970, 1, 1, tzinfo=UTC), as_of, feature_views=ONLINE_VIEWS)
         let_readers_in(generation)
         seconds["materialize"] = time.monotonic() - started

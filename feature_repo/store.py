@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 
+import duckdb
+import ibis
 from feast import FeatureStore
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
@@ -30,6 +33,8 @@ ONLINE_DATABASE = "online.db"
 CUTOFFS = "cutoffs.parquet"
 """The moments a generation was published for; absent when it was published for any."""
 PROFILES = ("local", "production")
+MEMORY_LIMIT = "4GB"
+"""Of DuckDB, beyond which it spills to disk."""
 
 
 def published_generation(repo_dir: Path) -> Path | None:
@@ -53,6 +58,23 @@ def current_generation(repo_dir: Path) -> Path:
 def open_store(generation: Path) -> FeatureStore:
     """Feast over one generation's registry, offline tables and online store."""
     return FeatureStore(repo_path=str(generation))
+
+
+@contextmanager
+def bounded_memory(folder: Path, memory_limit: str) -> Iterator[None]:
+    """Within, Feast's joins take up to `memory_limit` in this process and spill into `folder`."""
+    with TemporaryDirectory(dir=folder, prefix="join-") as spill:
+        ibis.set_backend(ibis.duckdb.from_connection(connect(memory_limit, Path(spill))))
+        yield
+
+
+def connect(memory_limit: str, spill: Path) -> duckdb.DuckDBPyConnection:
+    """DuckDB in memory, up to `memory_limit` of it, and beyond that in the folder `spill`."""
+    connection = duckdb.connect(config={"memory_limit": memory_limit})
+    connection.execute(f"SET temp_directory = '{spill}'")
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def delete_online(generation: Path, user_id: str) -> None:

@@ -1,0 +1,1 @@
+"""What the feature store costs: building, point-in-time extraction, appends, reads, freshness."""
