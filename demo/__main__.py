@@ -35,7 +35,7 @@ SETTINGS = {
 def demo(
     home: Annotated[Path, typer.Option(help="The demonstration's own site.")] = Path("var/demo"),
     incident: Annotated[Incident | None, typer.Option(help="Let this go wrong, then end.")] = None,
-    visits: Annotated[float, typer.Option(help="Visits per second.")] = 5,
+    visits: Annotated[float, typer.Option(help="Visits per second.")] = 4,
     port: Annotated[int, typer.Option(help="Port of the service.")] = 3000,
     prometheus_port: Annotated[int, typer.Option(help="Port of Prometheus.")] = 9090,
     exporter_port: Annotated[int, typer.Option(help="Port of the quality exporter.")] = 3001,
@@ -51,22 +51,30 @@ def demo(
         _have_champion(home)
         storefront = Storefront()
         storefront.source()
-        with (
-            tempfile.TemporaryDirectory() as state,
-            running_server(home, log=Path(state) / "service.log", port=port, settings=SETTINGS),
-            monitoring(
-                home,
-                f"127.0.0.1:{port}",
-                state=Path(state),
-                port=prometheus_port,
-                exporter_port=exporter_port,
-                window=WINDOW,
-                hurry=HURRY,
-            ) as prometheus,
-        ):
-            print(f"A crowd is here. Stop with Ctrl-C.\n\n{where_to_look(prometheus)}", flush=True)
-            service = f"http://127.0.0.1:{port}"
-            asyncio.run(_live(home, service, prometheus, storefront, visits, incident))
+        with tempfile.TemporaryDirectory() as state:
+            settings = SETTINGS | {
+                # The crowd begins where the pipeline's data ends, every time.
+                "SASREC_EVENT_LOG": f"{state}/event_log",
+                "SASREC_HISTORY": f"{state}/history.db",
+            }
+            with (
+                running_server(
+                    home, log=Path(state) / "service.log", port=port, settings=settings
+                ) as service,
+                monitoring(
+                    home,
+                    service.removeprefix("http://"),
+                    state=Path(state),
+                    port=prometheus_port,
+                    exporter_port=exporter_port,
+                    window=WINDOW,
+                    hurry=HURRY,
+                    settings=settings,
+                ) as prometheus,
+            ):
+                print(f"A crowd is here. Stop with Ctrl-C.\n\n{where_to_look(prometheus)}")
+                sys.stdout.flush()
+                asyncio.run(_live(home, service, prometheus, storefront, visits, incident))
     except KeyboardInterrupt:
         pass
     except (ServerFailed, ValueError) as error:

@@ -45,6 +45,12 @@ class Crowd:
         self._index = {item: i for i, item in enumerate(self.storefront.item_ids)}
         self._events = (f"{uuid.uuid4().hex}-{number}" for number in itertools.count())
         self._here: set[int] = set()
+        self._met = self._count_met()
+        # A real site's newcomers replace those who grow. Here nobody is born: so whoever's history
+        # is as long as that of a visitor on the first day comes next.
+        self._usual = self._met[
+            self._rng.choice(len(self._met), 2000, p=self._met / self._met.sum())
+        ]
         self.shift = np.zeros(len(self._index))
 
     async def run(self, *, visits_per_second: float, stop: asyncio.Event) -> None:
@@ -73,10 +79,18 @@ class Crowd:
                     callers.create_task(ask_on())
                 await asyncio.sleep(0.2)
 
+    def _count_met(self) -> np.ndarray:
+        """(U,) how many items each user has met."""
+        everyone = np.arange(len(self.storefront.user_ids))
+        eligible = self.storefront.crowd.eligible(everyone, self.storefront.day)
+        return len(self._index) - eligible.sum(axis=1)
+
+    def _next_visitor(self) -> int:
+        some = np.setdiff1d(self._rng.choice(len(self._met), 100, replace=False), list(self._here))
+        return int(some[np.argmin(np.abs(self._met[some] - self._rng.choice(self._usual)))])
+
     async def _visit(self) -> None:
-        user = self._choose.randrange(len(self.storefront.user_ids))
-        if user in self._here:
-            return
+        user = self._next_visitor()
         self._here.add(user)
         try:
             self.storefront.crowd.begin_sessions(np.array([user]))
@@ -94,7 +108,7 @@ class Crowd:
         crowd, who = self.storefront.crowd, np.array([user])
         log_odds = crowd.next_item_log_odds(who, self.storefront.day)[0] + self.shift
         item = int(np.argmax(log_odds + self._rng.gumbel(size=len(log_odds))))
-        crowd.record(who, np.array([item]))
+        self._meet(user, item)
         await self._tell(user, [item], "lookup", None)
 
     async def _browse(self, user: int) -> None:
@@ -107,9 +121,13 @@ class Crowd:
         probability = crowd.click_probability(who)[0, items] * position_bias(len(items))
         clicked = items[self._rng.random(len(items)) < probability].tolist()
         for item in clicked:
-            crowd.record(who, np.array([item]))
+            self._meet(user, item)
         if clicked:
             await self._tell(user, clicked, "click", answer["request_id"])
+
+    def _meet(self, user: int, item: int) -> None:
+        self.storefront.crowd.record(np.array([user]), np.array([item]))
+        self._met[user] += 1
 
     async def _tell(self, user: int, items: list[int], kind: str, request: str | None) -> None:
         events = [

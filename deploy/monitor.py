@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,8 @@ import httpx
 import typer
 import yaml
 
-from serving.processes import ServerFailed, check_port, environment, stop_group
+from serving.processes import ServerFailed, check_port, stop_group
+from serving.processes import environment as server_environment
 from serving.security import ApiKeys
 
 PROMETHEUS = Path(__file__).resolve().parent / "prometheus"
@@ -35,6 +36,7 @@ def monitoring(
     exporter_port: int,
     window: float = 86400,
     hurry: float = 1,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """The exporter and a Prometheus that scrapes it and the service; both gone on exit.
 
@@ -44,6 +46,7 @@ def monitoring(
         state: Prometheus' configuration and data.
         window: seconds of the event log that the quality figures are over.
         hurry: divides every duration of the rules, for demonstrations and tests.
+        settings: the service's environment variables, where they say where the site's log is.
 
     Yields:
         The URL of Prometheus.
@@ -57,6 +60,7 @@ def monitoring(
             "prometheus is not on the PATH; install it (Debian: apt-get install prometheus, "
             "else https://prometheus.io/download)"
         )
+    environment = server_environment(home, **(settings or {}))
     every = max(1.0, 15 / hurry)
     exporter, url = f"127.0.0.1:{exporter_port}", f"http://127.0.0.1:{port}"
     check_port("127.0.0.1", port)
@@ -72,8 +76,8 @@ def monitoring(
         f"--web.console.libraries={PROMETHEUS}/consoles", "--log.level=warn",
     ]  # fmt: skip
     with (
-        _running(export, home, f"http://{exporter}/metrics", state / "exporter.log"),
-        _running(scrape, home, f"{url}/-/ready", state / "prometheus.log"),
+        _running(export, environment, f"http://{exporter}/metrics", state / "exporter.log"),
+        _running(scrape, environment, f"{url}/-/ready", state / "prometheus.log"),
     ):
         yield url
 
@@ -122,11 +126,13 @@ def hurried(rules: str, factor: float) -> str:
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], home: Path, ready: str, log: Path) -> Iterator[None]:
+def _running(
+    command: Sequence[str], environment: Mapping[str, str], ready: str, log: Path
+) -> Iterator[None]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            env=environment(home),
+            env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
