@@ -10,7 +10,7 @@ ARGS ?=
 PIP := $(PYTHON) -m pip --disable-pip-version-check -q
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help run serve compile test lint clean
+.PHONY: help run serve monitor compile test lint clean
 
 help:  ## Say what can be done
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ run: $(VENV)/.run  ## Run the pipeline on this machine, end to end (ARGS="--data
 
 serve: $(VENV)/.run  ## Serve the champion over HTTP (ARGS="--home var/ml-1m --port 3000")
 	@$(PYTHON) -m serving $(ARGS)
+
+monitor: $(VENV)/.run  ## Start Prometheus with the rules beside the running service
+	@$(PYTHON) -m deploy.monitor $(ARGS)
 
 compile: $(VENV)/.run  ## Compile the pipeline for Kubeflow into pipeline.yaml
 	@$(PYTHON) pipeline.py compile $(ARGS)

@@ -105,8 +105,15 @@ def test_ctrl_c_leaves_no_process_behind(site):
     os.kill(started.pid, signal.SIGINT)
     output, _ = started.communicate(timeout=60)
     assert started.returncode == 130, output
-    assert not [process for process in family if process.is_running()]
+    assert not [process for process in family if _alive(process)]
     assert output.strip().splitlines()[-1].startswith("error: interrupted")
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE  # ended, not yet reaped by init
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _wait_for(stage: str, run_dir: Path) -> None:
