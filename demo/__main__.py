@@ -29,6 +29,8 @@ SETTINGS = {
     # A rush is to be seen as latency, not as refusals or degraded lists.
     "SASREC_DEADLINE_SECONDS": "5",
     "SASREC_MAX_PENDING": "500",
+    # In two minutes of a small crowd, 2 % would be too few slots to learn from.
+    "SASREC_EPSILON": "0.1",
 }
 
 

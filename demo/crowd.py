@@ -48,9 +48,7 @@ class Crowd:
         self._met = self._count_met()
         # A real site's newcomers replace those who grow. Here nobody is born: so whoever's history
         # is as long as that of a visitor on the first day comes next.
-        self._usual = self._met[
-            self._rng.choice(len(self._met), 2000, p=self._met / self._met.sum())
-        ]
+        self._usual = self._met.copy()
         self.shift = np.zeros(len(self._index))
 
     async def run(self, *, visits_per_second: float, stop: asyncio.Event) -> None:

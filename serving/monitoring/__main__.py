@@ -23,10 +23,11 @@ def export(
 ) -> None:
     """Follow the event log and serve its figures on /metrics until Ctrl-C."""
     settings = load_settings().model_copy(update={"home": home})
-    if not settings.models.is_dir():
-        print(f"error: {home}: no models here; run the pipeline first", file=sys.stderr)
-        raise typer.Exit(2)
-    exporter = Exporter(settings, window_seconds=window)
+    try:
+        exporter = Exporter(settings, window_seconds=window)
+    except RegistryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
     exporter.update(now=time.time_ns() // 1000)
     registry = CollectorRegistry()
     registry.register(exporter)

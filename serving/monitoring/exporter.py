@@ -25,7 +25,7 @@ from serving.monitoring.drift import TrainingSnapshot, measure
 from serving.monitoring.log_tail import LogTail
 from serving.monitoring.metrics import Snapshot
 from serving.monitoring.outcomes import ServedList, Window
-from serving.registry import ModelStore
+from serving.registry import open_store
 from serving.settings import Settings
 
 PIPELINE_METRICS = "pipeline_metrics"  # a folder of the site; `components.outcome_metrics` writes
@@ -64,7 +64,7 @@ class Exporter(Collector):
 
     def __init__(self, settings: Settings, *, window_seconds: float) -> None:
         self._settings = settings
-        self._store = ModelStore(settings.models)
+        self._store = open_store(settings.home, must_exist=True)
         self._tail = LogTail(settings.event_log_location)
         self.window = Window(length=round(window_seconds * 1e6))
         self._versions: dict[str, Version] = {}
@@ -172,6 +172,8 @@ class Exporter(Collector):
         training: TrainingSnapshot,
         lists: list[ServedList],
     ) -> None:
+        # A list without its history says nothing about users: `reco_degraded_total` counts it.
+        lists = [served for served in lists if not served.degraded]
         scored = [served.scores for served in lists if np.isfinite(served.scores).any()]
         drift = measure(
             training,

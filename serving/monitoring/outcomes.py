@@ -15,6 +15,7 @@ class ServedList:
 
     Attributes:
         served_at: microseconds since the epoch.
+        degraded: whether it was made without the model or without the history.
         scores, propensities: (k,) float64; a score is NaN where the model did not score.
         eligible: how many items might have filled the first slot.
         clicked: (k,) bool, whether an event named this request and the slot's item.
@@ -26,6 +27,7 @@ class ServedList:
     served_at: int
     policy: str
     model_version: str
+    degraded: bool
     item_ids: list[str]
     scores: np.ndarray
     propensities: np.ndarray
@@ -42,6 +44,7 @@ class ServedList:
             served_at=record["timestamp"],
             policy=record["policy"],
             model_version=record["model_version"],
+            degraded=record["degraded"] is not None,
             item_ids=record["item_ids"],
             scores=np.array(record["scores"], dtype=np.float64),
             propensities=np.array(record["propensities"], dtype=np.float64),

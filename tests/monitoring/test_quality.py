@@ -35,6 +35,7 @@ def serve(storefront, users, rng, *, logged_as=POLICY):
                 served_at=0,
                 policy=POLICY.name,
                 model_version="v",
+                degraded=False,
                 item_ids=[str(i) for i in slate.items],
                 scores=catalogue.appeal[slate.items],
                 propensities=slate.propensities,
