@@ -218,15 +218,15 @@ class _Call:
         d_position: Tensor | None,
         d_time: Tensor | None,
     ) -> None:
-        """Add a block's share to the gradients of the tables."""
+        """Add a block's share to the tables' gradients: in float64, as one entry sums so many."""
         by_head = d_scores.view(-1, self.heads, *d_scores.shape[1:])
         if d_position is not None:
             index = self._position_index(rows).flatten()
-            d_position.index_add_(1, index, by_head.sum(0).flatten(1))
+            d_position.index_add_(1, index, by_head.sum(0).flatten(1).double())
         if d_time is not None:
             bucket = self._time_bucket(chunk, rows).flatten()
             for head in range(self.heads):
-                d_time[head].index_add_(0, bucket, by_head[:, head].flatten())
+                d_time[head].index_add_(0, bucket, by_head[:, head].flatten().double())
 
 
 def forward(
@@ -282,28 +282,23 @@ def backward(
     dropout_p: float,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Gradients of q, k, v, the position table and the time table."""
+    """Gradients of q, k, v, the position table and the time table. ``out`` is not needed here."""
     call = _Call(q, cu_seqlens, seed, position_bias, time_bias, timestamps, dropout_p, scale)
-    q_rows, k_rows, v_rows, d_out_rows, out_rows = (_as_rows(x) for x in (q, k, v, d_out, out))
+    q_rows, k_rows, v_rows, d_out_rows = (_as_rows(x) for x in (q, k, v, d_out))
     lse_rows = lse.reshape(-1)
     d_q, d_k, d_v = (_zero_rows(x, x.dtype) for x in (q, k, v))
     d_position, d_time = (
-        None if table is None else torch.zeros_like(table)
+        None if table is None else torch.zeros_like(table, dtype=torch.float64)
         for table in (call.position_bias, call.time_bias)
     )
 
-    # dS = P ∘ (dP - δ) with δ = rowsum(dO ∘ O) - dLSE: T. Dao et al., "FlashAttention", NeurIPS
-    # 2022, appendix B.2. The factor 1 / (1 - p) within dP is left to the products at the end.
-    delta_rows = torch.linalg.vecdot(d_out_rows.to(call.dtype), out_rows.to(call.dtype))
-    if d_lse is not None:
-        delta_rows -= d_lse.reshape(-1)
+    d_lse_rows = None if d_lse is None else d_lse.reshape(-1)
     kept_share = 1.0 - dropout_p
-    delta_rows *= kept_share
 
     for chunk in call.chunks:
         q_at, k_at = call.gather("q", q_rows, chunk), call.gather("k", k_rows, chunk)
         v_at, d_out_at = call.gather("v", v_rows, chunk), call.gather("d_out", d_out_rows, chunk)
-        keys, delta = call.chunk_keys(chunk), call.gather_vector(delta_rows, chunk)
+        keys = call.chunk_keys(chunk)
         # An infinite log-sum-exp makes every weight of a padding row zero.
         lse_at = call.gather_vector(lse_rows, chunk).mul_(_LOG2_E)
         padding = (chunk.target == lse_rows.numel()).view(lse_at.shape)
@@ -319,7 +314,14 @@ def backward(
             bits = None if keys is None else call.dropout_bits(keys, chunk, rows)
             if bits is not None:
                 call.drop(d_scores, bits)
-            d_scores.sub_(delta[:, rows, None]).mul_(weights)
+            # dS = P ∘ (dP - rowsum(P ∘ dP)). A block holds whole rows, so the sum is taken from
+            # them and not from dO ∘ O, which would round otherwise where the two cancel. The
+            # factor 1 / (1 - p) within dP is left to the products at the end.
+            total = d_scores.mul_(weights).sum(-1, keepdim=True)
+            if d_lse_rows is not None:
+                d_lse_at = call.gather_vector(d_lse_rows, chunk)[:, rows, None]
+                total -= d_lse_at * kept_share
+            d_scores.addcmul_(weights, total, value=-1.0)
             if bits is not None:
                 call.drop(weights, bits)
             beta, alpha = int(rows.stop < chunk.length), scale / kept_share

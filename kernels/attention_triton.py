@@ -578,7 +578,7 @@ def _last_column(table: Tensor | None) -> int | None:
 def float32_precision(dtype: torch.dtype) -> str:
     """How float32 products are computed: three TF32 ones, or one if the user has asked for it.
 
-    Asking is PyTorch's own switch, ``torch.set_float32_matmulfloat32_precision("high")``.
+    Asking is PyTorch's own switch, ``torch.set_float32_matmul_precision("high")``.
     """
     if dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest":
         return "tf32x3"
