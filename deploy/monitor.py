@@ -16,7 +16,7 @@ import httpx
 import typer
 import yaml
 
-from serving.processes import ServerFailed, check_port, stop_group
+from serving.processes import ServerFailed, check_port, end_with_parent, stop_group
 from serving.processes import environment as server_environment
 from serving.security import ApiKeys
 
@@ -137,6 +137,7 @@ def _running(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=end_with_parent,
         )
         try:
             deadline = time.monotonic() + START_SECONDS

@@ -1,5 +1,6 @@
 """Starting a real `bentoml serve` and stopping it, with every process it started."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from serving.registry.bento import bentoml_home
 
 SERVICE = "serving.service:Recommender"
 START_SECONDS = 120.0
+_PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 10.0
 
 
@@ -100,6 +102,7 @@ def running_server(
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            preexec_fn=end_with_parent,
         )
         try:
             with _stopping_on_sigterm():
@@ -107,6 +110,12 @@ def running_server(
                 yield url
         finally:
             stop_group(process)
+
+
+def end_with_parent() -> None:
+    """Ask Linux to end this process when the one that started it is killed: a `preexec_fn`."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:

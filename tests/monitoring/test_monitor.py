@@ -1,5 +1,9 @@
 import shutil
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 import yaml
 
@@ -48,3 +52,24 @@ def test_a_machine_without_prometheus_is_told_what_to_install(tmp_path, monkeypa
         monitoring(tmp_path, "a:1", state=tmp_path, port=free_port(), exporter_port=free_port()),
     ):
         pass
+
+
+STARTER = """
+import subprocess, sys, time
+from serving.processes import end_with_parent
+child = subprocess.Popen(["sleep", "300"], start_new_session=True, preexec_fn=end_with_parent)
+print(child.pid, flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's parent death signal")
+def test_nothing_outlives_a_killed_starter():
+    starter = subprocess.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True)
+    child = int(starter.stdout.readline())
+    starter.kill()
+    starter.wait()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
