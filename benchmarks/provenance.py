@@ -28,7 +28,7 @@ def provenance() -> dict[str, Any]:
 
 def _module() -> str:
     main = sys.modules["__main__"]
-    return main.__spec__.name if main.__spec__ else Path(sys.argv[0]).stem
+    return main.__spec__.name.removesuffix(".__main__") if main.__spec__ else Path(sys.argv[0]).stem
 
 
 def _git(*arguments: str) -> str:

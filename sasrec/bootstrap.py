@@ -5,6 +5,7 @@ denominator 1, a slice has its membership. One set of resampled user counts serv
 differences are paired and columns can be compared (Efron and Tibshirani, 1993, chapters 10 and 13).
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -72,7 +73,9 @@ def ratio_intervals(
     """
     estimate, draws = _resample(numerator, denominator, resamples, seed)
     tail = (1 - confidence) / 2
-    low, high = np.nanquantile(draws, [tail, 1 - tail], axis=0)
+    with warnings.catch_warnings():  # a column that is defined for nobody stays NaN
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        low, high = np.nanquantile(draws, [tail, 1 - tail], axis=0)
     return _intervals(estimate, low, high, confidence, denominator)
 
 

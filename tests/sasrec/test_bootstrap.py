@@ -42,6 +42,14 @@ def test_undefined_users_are_left_out():
     assert interval.users == 2
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_column_that_is_defined_for_nobody_has_no_figure():
+    known, unknown = mean_intervals(np.array([[1.0, np.nan], [3.0, np.nan]]))
+    assert known.value == 2
+    assert unknown.users == 0
+    assert np.isnan([unknown.value, unknown.low, unknown.high]).all()
+
+
 def test_intervals_cover_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(0)
     covered = 0
