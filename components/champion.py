@@ -6,12 +6,12 @@ from sasrec.data.vocabulary import Vocabulary
 from sasrec.recommender import Recommender
 from sasrec.scorer import Scorer
 from sasrec.translated import Translated
-from serving.registry import ModelStore
+from serving.registry import open_store
 
 
 def load_champion(home: Path, vocabulary: Vocabulary) -> Scorer | None:
     """The champion of the site at `home`, scoring `vocabulary`; None before the first one."""
-    store = ModelStore(home / "models")
+    store = open_store(home)
     version = store.aliases().champion
     if version is None:
         return None

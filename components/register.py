@@ -29,7 +29,7 @@ def register(
     from serving import golden
     from serving.items import write_items
     from serving.monitoring.drift import TrainingSnapshot
-    from serving.registry import ModelStore
+    from serving.registry import open_store
 
     with stage("register", run_dir) as current:
         dataset = SequenceDataset.load(Path(sequences.path))
@@ -41,7 +41,7 @@ def register(
         )
         snapshot = TrainingSnapshot.take(Path(model.path), dataset.train)
         snapshot.save(Path(model.path))
-        version = ModelStore(Path(home) / "models").register(
+        version = open_store(Path(home)).register(
             Path(model.path),
             metadata={
                 "metrics": Evaluation.load(Path(evaluation.path)).metrics[MODEL],

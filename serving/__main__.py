@@ -10,7 +10,7 @@ import typer
 
 from sasrec.data.vocabulary import Vocabulary
 from serving.processes import ServerFailed, check_port, command, environment
-from serving.registry import ModelStore, RegistryError
+from serving.registry import RegistryError, open_store
 from serving.security import LOOPBACK, ApiKeys, create_keys
 from serving.settings import Settings, load_settings
 
@@ -43,9 +43,7 @@ def serve(
 
 
 def _champion(settings: Settings) -> Path:
-    if not settings.models.is_dir():
-        raise RegistryError(f"{settings.home}: no models here; run the pipeline first")
-    store = ModelStore(settings.models)
+    store = open_store(settings.home, must_exist=True)
     version = store.aliases().champion
     if version is None:
         raise RegistryError(f"{settings.home}: no champion yet; run the pipeline first")

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from serving.processes import ServerFailed, running_server
-from serving.registry import Aliases, ModelStore
+from serving.registry import Aliases, open_store
 from serving.security import create_keys
 
 
@@ -104,7 +104,7 @@ def deploy(
         DeploymentError: the candidate failed; the previous champion still serves.
         StaleAliases: somebody else changed the aliases during the trial.
     """
-    store = ModelStore(Path(home) / "models")
+    store = open_store(home)
     generation = store.aliases().generation
     report = smoke_test(home, version, known_user=known_user, recent_items=recent_items, log=log)
     return report, store.promote(version, why=why, expected_generation=generation)

@@ -59,11 +59,6 @@ class Settings(BaseSettings):
     )
 
     @property
-    def models(self) -> Path:
-        """The model store of the site."""
-        return self.home / "models"
-
-    @property
     def feature_store(self) -> Path:
         """The published feature store of the site."""
         return self.home / "feature_store"

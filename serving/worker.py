@@ -18,7 +18,7 @@ from serving.history_writer import HistoryWriter, catch_up
 from serving.hot_swap import LiveModels
 from serving.policy import choose_policy, ranking_policy, serves_challenger
 from serving.recommendation import Recommendation, recommend, recommend_popular
-from serving.registry import ModelStore
+from serving.registry import open_store
 from serving.schemas import Event, RecommendRequest, ServingStatus
 from serving.settings import Settings
 
@@ -37,7 +37,7 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.models = LiveModels(ModelStore(settings.models), pinned=settings.model_version)
+        self.models = LiveModels(open_store(settings.home), pinned=settings.model_version)
         settings.feature_store.mkdir(parents=True, exist_ok=True)
         store = open_history(settings.history_location)
         self._histories = OnlineHistory(settings.feature_store, store)

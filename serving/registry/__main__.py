@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from serving.registry import ModelStore, RegistryError, StaleAliases
+from serving.registry import ModelStore, RegistryError, StaleAliases, open_store
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
@@ -87,9 +87,7 @@ def gc(
 @contextmanager
 def _store(home: Path) -> Iterator[ModelStore]:
     try:
-        if not (home / "models").is_dir():
-            raise RegistryError(f"{home}: no models here; run the pipeline, or give --home")
-        yield ModelStore(home / "models")
+        yield open_store(home, must_exist=True)
     except (RegistryError, StaleAliases) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None

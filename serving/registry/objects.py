@@ -29,7 +29,12 @@ class ObjectAliases:
 
     def read(self) -> Aliases:
         """The aliases now; all empty where nothing was promoted yet."""
-        return self._read()[0]
+        try:
+            return Aliases.model_validate_json(self._filesystem.cat_file(self._path))
+        except FileNotFoundError:
+            return Aliases()
+        except OSError as error:
+            raise RegistryError(f"{self._path}: cannot be read ({error})") from None
 
     def write(self, aliases: Aliases, *, expected_generation: int) -> Aliases:
         """Store `aliases` as the next generation, if the object is still at the expected one.
@@ -37,7 +42,8 @@ class ObjectAliases:
         Raises:
             StaleAliases: someone else changed the aliases meanwhile.
         """
-        now, etag = self._read()
+        # The tag before the content: a change in between fails the write, never loses one.
+        etag, now = self._tag(), self.read()
         if now.generation != expected_generation:
             raise _stale(f"generation is {now.generation}, expected {expected_generation}")
         aliases = aliases.model_copy(update={"generation": now.generation + 1})
@@ -51,13 +57,11 @@ class ObjectAliases:
             raise RegistryError(f"{self._path}: cannot be written ({error})") from None
         return aliases
 
-    def _read(self) -> tuple[Aliases, str | None]:
-        # The tag before the content: a change in between fails the write, never loses one.
+    def _tag(self) -> str | None:
         try:
-            etag = self._filesystem.info(self._path, refresh=True)["ETag"]
-            return Aliases.model_validate_json(self._filesystem.cat_file(self._path)), etag
+            return self._filesystem.info(self._path, refresh=True)["ETag"]
         except FileNotFoundError:
-            return Aliases(), None
+            return None
         except OSError as error:
             raise RegistryError(f"{self._path}: cannot be read ({error})") from None
 

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import fsspec
 import pytest
 
-from serving.registry import RegistryError, StaleAliases
+from serving.hot_swap import LiveModels
+from serving.registry import RegistryError, StaleAliases, open_store
 from serving.registry.aliases import Aliases
 from serving.registry.objects import ObjectAliases, ObjectModelStore
 from tests.serving import s3_server
@@ -145,3 +146,18 @@ def test_a_missing_bucket_is_one_line(machine, s3):
     s3.rm(s3_server.BUCKET, recursive=True)
     with pytest.raises(RegistryError, match="cannot be written"):
         machine("trainer")._aliases.write(Aliases(champion="x"), expected_generation=0)
+
+
+def test_a_site_follows_the_url_in_the_environment(machine, model_dir, tmp_path, monkeypatch):
+    """What a pipeline promotes on one machine, a worker of another home serves."""
+    trainer = machine("trainer")
+    version = trainer.register(model_dir, metadata={})
+    trainer.promote(version)
+    home = tmp_path / "worker"
+    with pytest.raises(RegistryError, match="no models here"):
+        open_store(home, must_exist=True)
+    monkeypatch.setenv("SASREC_MODELS_URL", URL)
+    models = LiveModels(open_store(home, must_exist=True))
+    assert models.current.champion.version == version
+    models.close()
+    assert (home / "models" / version / "model.safetensors").exists()
