@@ -27,7 +27,7 @@ from components.evaluate import evaluate
 from components.extract_sequences import extract_sequences
 from components.gate import gate
 from components.ingest import ingest
-from components.local_run import StageFailed, new_run_id, run_local
+from components.local_run import Interrupted, StageFailed, new_run_id, run_local
 from components.platform import PlatformSettings, on_platform
 from components.publish_features import publish_features
 from components.register import register
@@ -372,7 +372,7 @@ def main() -> None:
         sys.exit(_fail(str(error), EXIT_BAD_INPUT))
     except (StageFailed, ClusterError) as error:
         sys.exit(_fail(str(error), 1))
-    except KeyboardInterrupt:
+    except Interrupted:
         sys.exit(
             _fail(
                 "interrupted; the previous champion still serves, type the same command to go on",

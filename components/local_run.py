@@ -30,6 +30,10 @@ class StageFailed(RuntimeError):
     """A stage ended for a reason that is not the user's input; its log has the traceback."""
 
 
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM came; no process is left behind and nothing is half-written."""
+
+
 def new_run_id(site: str) -> str:
     """Sorts by time, and says which data it was."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{site}"
@@ -44,7 +48,7 @@ def run_local(
         SettingsError: a folder cannot be written, or another run uses the same home.
         DataError: a stage refused its input; the message is the stage's one line.
         StageFailed: a stage crashed.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; no process is left behind.
+        Interrupted: Ctrl-C or SIGTERM.
     """
     home, run_dir = home.resolve(), run_dir.resolve()
     for folder in (home, run_dir / "stages"):
@@ -52,8 +56,11 @@ def run_local(
     for record in (run_dir / "stages").iterdir():
         record.unlink()
     (run_dir / "config.json").write_text(config.model_dump_json(indent=2))
-    with _only_run(home), _ended_with_us():
-        failed = not _execute(pipeline, config, home, run_dir, console)
+    try:
+        with _only_run(home), _ended_with_us():
+            failed = not _execute(pipeline, config, home, run_dir, console)
+    except KeyboardInterrupt:
+        raise Interrupted from None
         write_outcome(home, run_dir, succeeded=not failed)
     if failed:
         _raise_failure(run_dir)
