@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -118,14 +119,20 @@ fit(Path(sys.argv[1]), epochs=int(sys.argv[2]), patience=1000, dropout=0.2)
 """
 
 
-def start(run_dir, epochs):
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(run_dir), str(epochs)], stderr=subprocess.DEVNULL
-    )
+@contextmanager
+def started(run_dir, epochs):
+    """A training in a process of its own, which never outlives the test."""
+    command = [sys.executable, "-c", RUN, str(run_dir), str(epochs)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def wait_for_lines(path, count):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         if path.exists() and path.read_text().count("\n") >= count:
             return
@@ -135,11 +142,9 @@ def wait_for_lines(path, count):
 
 @pytest.mark.parametrize("delay", [0.0, 0.137])
 def test_sigkill_at_any_instant_loses_nothing(tmp_path, delay):
-    process = start(tmp_path / "killed", 2000)
-    wait_for_lines(tmp_path / "killed" / "train.jsonl", 3)
-    time.sleep(delay)
-    process.kill()
-    process.wait()
+    with started(tmp_path / "killed", 2000):
+        wait_for_lines(tmp_path / "killed" / "train.jsonl", 3)
+        time.sleep(delay)
     done = (tmp_path / "killed" / "train.jsonl").read_text().count("\n")
     resumed = fit(tmp_path / "killed", epochs=done + 3, patience=1000, dropout=0.2)
     whole = fit(tmp_path / "whole", epochs=done + 3, patience=1000, dropout=0.2)
@@ -149,10 +154,10 @@ def test_sigkill_at_any_instant_loses_nothing(tmp_path, delay):
 
 
 def test_sigterm_saves_and_exits(tmp_path):
-    process = start(tmp_path, 2000)
-    wait_for_lines(tmp_path / "train.jsonl", 2)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 128 + signal.SIGTERM
+    with started(tmp_path, 2000) as process:
+        wait_for_lines(tmp_path / "train.jsonl", 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(200) == 128 + signal.SIGTERM
     done = (tmp_path / "train.jsonl").read_text().count("\n")
     # Only what is left of the epoch that was under way is trained again.
     assert len(fit(tmp_path, epochs=done + 1, patience=1000, dropout=0.2).history) == done + 1

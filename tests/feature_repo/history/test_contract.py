@@ -134,11 +134,18 @@ def test_four_writers_with_kills_lose_nothing_and_repeat_nothing(location):
         for process in writers:
             process.start()
         if attempt < 2:
-            time.sleep(0.15)
+            _wait_for(acknowledged, sum(acknowledged) + 60)
             for process in writers:
                 os.kill(process.pid, signal.SIGKILL)
         for process in writers:
-            process.join(60)
+            process.join(200)
     assert all(process.exitcode == 0 for process in writers)
     assert sum(acknowledged) > 1000, "the killed writers had begun"
     assert open_store(location, limit=10_000).latest("u", 10_000) == [event(n) for n in range(1000)]
+
+
+def _wait_for(acknowledged, count: int) -> None:
+    deadline = time.monotonic() + 100
+    while sum(acknowledged) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
