@@ -23,9 +23,13 @@ def collect(
     print("|---|---|" + "---|" * len(SHOWN) + "---|---|")
     for run_dir in run_dirs:
         summary = json.loads((run_dir / "summary.json").read_text())
-        name = f"{Path(summary['dataset']).name}-{summary['split']['kind']}"
-        result = {"provenance": provenance(), **summary}
-        (RESULTS / f"pipeline-{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+        dataset, kind = Path(summary["dataset"]).name, summary["split"]["kind"]
+        summary["config"]["data"]["data_dir"] = None  # a folder of one machine
+        command = f"python pipeline.py run --dataset {dataset} --split {kind}"
+        result = {"provenance": {**provenance(), "command": command}, **summary}
+        (RESULTS / f"pipeline-{dataset}-{kind}.json").write_text(
+            json.dumps(result, indent=2) + "\n"
+        )
         print(_row(summary))
 
 
