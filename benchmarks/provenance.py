@@ -16,7 +16,7 @@ def provenance() -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": "python -m " + " ".join([_module(), *sys.argv[1:]]),
+        "command": "python -m " + " ".join([_module(), *_arguments()]),
         "commit": _git("rev-parse", "--short", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", "sasrec", "kernels")),
         "python": platform.python_version(),
@@ -29,6 +29,15 @@ def provenance() -> dict[str, Any]:
 def _module() -> str:
     main = sys.modules["__main__"]
     return main.__spec__.name.removesuffix(".__main__") if main.__spec__ else Path(sys.argv[0]).stem
+
+
+def _arguments() -> list[str]:
+    """As given, but for the folder of the data, which is another on every machine."""
+    given = sys.argv[1:]
+    return [
+        "DIR" if before == "--data-dir" else a
+        for before, a in zip(["", *given], given, strict=False)
+    ]
 
 
 def _git(*arguments: str) -> str:
