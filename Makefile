@@ -10,7 +10,7 @@ ARGS ?=
 PIP := $(PYTHON) -m pip --disable-pip-version-check -q
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help run serve monitor compile test lint clean
+.PHONY: help run serve monitor demo compile test lint clean
 
 help:  ## Say what can be done
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ serve: $(VENV)/.run  ## Serve the champion over HTTP (ARGS="--home var/ml-1m --p
 
 monitor: $(VENV)/.run  ## Start Prometheus with the rules beside the running service
 	@$(PYTHON) -m deploy.monitor $(ARGS)
+
+demo: $(VENV)/.run  ## The service, Prometheus and a crowd of simulated users (ARGS="--incident drift")
+	@$(PYTHON) -m deploy.demo $(ARGS)
 
 compile: $(VENV)/.run  ## Compile the pipeline for Kubeflow into pipeline.yaml
 	@$(PYTHON) pipeline.py compile $(ARGS)

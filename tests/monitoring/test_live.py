@@ -13,9 +13,9 @@ import yaml
 
 from components.outcome_metrics import write_outcome
 from components.stage import stage
-from demo.crowd import Crowd
-from demo.incidents import ALERT, Incident, happening
 from deploy.dashboards.panels import BOARDS, with_any_variable
+from deploy.demo.crowd import Crowd
+from deploy.demo.incidents import ALERT, Incident, happening
 from deploy.monitor import PROMETHEUS, monitoring
 from sasrec.data.simulated import Storefront
 from serving.processes import free_port, running_server

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from demo.crowd import Crowd
+from deploy.demo.crowd import Crowd
 from feature_repo.store import current_generation, make_current
 from sasrec.recommender import Recommender
 from serving.registry import ModelStore

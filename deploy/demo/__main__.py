@@ -1,4 +1,4 @@
-"""`python -m demo`: live panels within a minute; `--incident` shows an alert fire and clear."""
+"""`python -m deploy.demo`: live panels within a minute; `--incident`: an alert fires and clears."""
 
 import asyncio
 import subprocess
@@ -13,15 +13,15 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from demo.crowd import Crowd
-from demo.incidents import ALERT, Incident, happening
+from deploy.demo.crowd import Crowd
+from deploy.demo.incidents import ALERT, Incident, happening
 from deploy.monitor import end_on_sigterm, monitoring, where_to_look
 from sasrec.data.simulated import Storefront
 from serving.processes import ServerFailed, check_port, running_server
 from serving.registry import ModelStore
 from serving.security import create_keys
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 HURRY = 60  # a day of a rule is 24 minutes here
 WINDOW = 120.0
 PATIENCE = 300.0
