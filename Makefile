@@ -31,7 +31,8 @@ compile: $(VENV)/.run  ## Compile the pipeline for Kubeflow into pipeline.yaml
 	@$(PYTHON) pipeline.py compile $(ARGS)
 
 test: lint  ## Lint, type-check, check the import arrows and run every test
-	@$(PYTHON) -m pytest -n auto $(ARGS)
+	@$(PYTHON) -m pytest -n auto -m "not alone"
+	@$(PYTHON) -m pytest -m alone
 
 lint: $(VENV)/.test
 	@$(PYTHON) -m ruff check .
