@@ -5,8 +5,9 @@ whole catalogue. `window_*` metrics take all of a user's later events as relevan
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sasrec import metrics
+from sasrec import metrics, progress
 from sasrec.baselines import Popularity
 from sasrec.bootstrap import CONFIDENCE, RESAMPLES, Interval, mean_intervals
 from sasrec.catalogue import Catalogue
@@ -195,10 +196,11 @@ def evaluate(
     scorers |= {baseline.name: baseline for baseline in baselines}
     scorers[ORDER_SHUFFLED] = OrderShuffled(model)
 
-    ranked = {
-        role: _rank(scorer, evaluation.histories, window, filter_seen)
-        for role, scorer in scorers.items()
-    }
+    ranked = {}
+    with progress.bar(len(scorers) * len(evaluation)) as advance:
+        for role, scorer in scorers.items():
+            done = partial(advance, f"scoring: {role}")
+            ranked[role] = _rank(scorer, evaluation.histories, window, filter_seen, done)
     weights = metrics.propensity_weights(catalogue.popularity, first.targets.items)
     per_user = {}
     for role, (ranks, lists) in ranked.items():
@@ -257,7 +259,11 @@ def _check_no_future(first: EvaluationSet) -> None:
 
 
 def _rank(
-    scorer: Scorer, histories: PackedSequences, targets: PackedSequences, filter_seen: bool
+    scorer: Scorer,
+    histories: PackedSequences,
+    targets: PackedSequences,
+    filter_seen: bool,
+    done: Callable[[int], None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ranks (M,) of the targets and top lists (B, LIST_LENGTH), from one pass over the scores."""
     ranks = np.empty(len(targets.items))
@@ -267,6 +273,7 @@ def _rank(
         own = slice(targets.cu_seqlens[block.start], targets.cu_seqlens[block.stop])
         ranks[own] = block.ranks(owners, targets.items[own])
         lists[block.rows], _ = block.top_k(LIST_LENGTH)
+        done(block.stop - block.start)
     return ranks, lists
 
 

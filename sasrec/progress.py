@@ -1,7 +1,9 @@
-"""What a person watches and a machine reads while a model trains."""
+"""What a person watches and a machine reads while a model trains or is evaluated."""
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,6 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 LOG = "train.jsonl"
+
+
+@contextmanager
+def bar(total: int) -> Iterator[Callable[[str, int], None]]:
+    """A bar on a terminal, nothing elsewhere; call it with what is done and how many more."""
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda what, more: progress.update(task, description=what, advance=more)
 
 
 class TrainingLog:

@@ -27,7 +27,7 @@ from sasrec.data.simulated import Storefront
 RESULTS = Path(__file__).parents[1] / "results"
 PLOT = Path(__file__).parents[2] / "docs/images/feedback-loop.png"
 USERS = 3000
-OPENING_DAYS = 20
+OPENING_DAYS = 40
 ROUND_DAYS = 5
 # In most sessions there is the list alone: what is met is mostly what was served.
 LOOKUPS = 0.2
@@ -58,7 +58,7 @@ def play(site: Site, team: Team, seed: int, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Play what is missing, then summarise and draw all there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=5, help="shops to play at")
+    parser.add_argument("--seeds", type=int, default=6, help="shops to play at")
     parser.add_argument("--rounds", type=int, default=8)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

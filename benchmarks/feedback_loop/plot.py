@@ -28,7 +28,7 @@ def draw(summary: dict[str, Any], path: Path) -> None:
                 axes.plot(place, mean, color=colour, linewidth=2, label=team)
                 axes.fill_between(place, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.set_title(title[0].upper() + title[1:], fontsize=11, loc="left")
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(bottom=0, top=1 if measure == "coverage" else None)
         for axes in panels[2:]:
             axes.set_xlabel("round")
         figure.legend(

@@ -30,7 +30,7 @@ from sasrec.training import train
 HELD_OUT_DAYS = 2  # newest of a round: choose the epoch, judge the candidate, calibrate it
 RESAMPLES = 200
 MODEL = ModelConfig(dim=32, blocks=1, heads=1, max_length=50, dropout=0.2)
-FIRST = TrainConfig(learning_rate=3e-3, batch_tokens=1024, warmup_steps=50, epochs=20, patience=4)
+FIRST = TrainConfig(learning_rate=3e-3, batch_tokens=1024, warmup_steps=50, epochs=40, patience=12)
 LATER = FIRST.model_copy(update={"epochs": 6, "patience": 2})
 GATES = GateConfig.model_validate(
     {

@@ -1,0 +1,1 @@
+"""What an evaluation costs, and whether off-policy intervals hold what they say."""
