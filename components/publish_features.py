@@ -15,7 +15,7 @@ def publish_features(
     split: Input[Dataset],
     features: Output[Dataset],
 ):
-    """Publish offline tables and online values under `<home>/feature_store`."""
+    """Publish under `<home>/feature_store`, then compare what serving reads with the tables."""
     import json
     from dataclasses import asdict
     from datetime import UTC, datetime
@@ -24,12 +24,16 @@ def publish_features(
     import pyarrow.parquet as pq
 
     from components.stage import stage
+    from feature_repo.check_skew import check_skew
+    from feature_repo.history import open_history
     from feature_repo.publish import publish
     from sasrec.data.splits import Split
+    from serving.settings import load_settings
 
     with stage("publish_features", run_dir) as current:
+        store = Path(home) / "feature_store"
         report = publish(
-            Path(home) / "feature_store",
+            store,
             interactions=pq.read_table(interactions.path),
             items=pq.read_table(items.path),
             impressions=pq.read_table(impressions.path),
@@ -37,5 +41,16 @@ def publish_features(
             as_of=datetime.now(UTC),
         )
         Path(features.path).write_text(json.dumps(asdict(report), indent=2, default=str))
-        features.metadata.update(generation=report.generation, rows=report.rows)
-        current.detail = f"{sum(report.rows.values()):,} feature rows"
+        history = open_history(load_settings().history or store / "history.db")
+        skew = check_skew(store, history)
+        (current.run_dir / "skew.json").write_text(json.dumps(skew.to_dict(), indent=2))
+        features.metadata.update(
+            generation=report.generation,
+            rows=report.rows,
+            compared_users=skew.users,
+            skewed_users=skew.skewed_users,
+        )
+        current.detail = (
+            f"{sum(report.rows.values()):,} feature rows, "
+            f"{skew.skewed_users} of {skew.users} users skewed"
+        )
