@@ -27,6 +27,7 @@ def evaluate(
     from components.stage import stage
     from sasrec.baselines import BigramMarkov, ItemKNN, Popularity, RecentPopularity
     from sasrec.catalogue import Catalogue
+    from sasrec.cost import serving_cost
     from sasrec.data.dataset import SequenceDataset
     from sasrec.evaluation import MODEL
     from sasrec.evaluation import evaluate as evaluate_scorers
@@ -61,7 +62,21 @@ def evaluate(
             policies=[GREEDY, ranking_policy(settings)],
             candidates=settings.candidates,
         )
-        result = replace(result, findings=feedback.findings)
+        elsewhere = {
+            "export_parity": {
+                "missing": "a run exports nothing; an export is compared when it is written"
+            },
+            "serving_parity": {
+                "missing": "it needs the deployed version; every server replays golden requests "
+                "before it takes one, and refuses one that answers otherwise"
+            },
+        }
+        result = replace(
+            result,
+            findings=feedback.findings
+            | elsewhere
+            | {"cost": serving_cost(candidate, dataset.test.histories)},
+        )
         result.save(Path(evaluation.path))
         if feedback.calibration is not None:
             feedback.calibration.save(Path(evaluation.path))

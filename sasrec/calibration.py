@@ -113,11 +113,14 @@ class Reliability:
         ece: expected calibration error, Σ_bins share · |mean predicted − observed rate|, over
             bins of equal weight (Naeini et al., 2015).
         brier: mean squared error of the probability (Brier, 1950).
+        brier_skill: 1 − brier over that of always saying the mean rate; 0 knows nothing of the
+            item, NaN where all outcomes are equal.
         predicted, observed: per bin.
     """
 
     ece: float
     brier: float
+    brier_skill: float
     predicted: list[float]
     observed: list[float]
 
@@ -135,9 +138,14 @@ def reliability(
     share = np.bincount(bin_, weights=weight)
     mean = np.bincount(bin_, weights=weight * predicted) / share
     rate = np.bincount(bin_, weights=weight * outcome) / share
+    brier, of_mean_rate = (
+        float(np.average((said - outcome) ** 2, weights=weight))
+        for said in (predicted, np.average(outcome, weights=weight))
+    )
     return Reliability(
         ece=float((share * np.abs(mean - rate)).sum() / share.sum()),
-        brier=float((weight * (predicted - outcome) ** 2).sum() / weight.sum()),
+        brier=brier,
+        brier_skill=1 - brier / of_mean_rate if of_mean_rate else float("nan"),
         predicted=mean.tolist(),
         observed=rate.tolist(),
     )

@@ -24,7 +24,7 @@ from sasrec.scorer import Scorer
 UNIFORM_BUCKET = "uniform"
 # Slots in proportion to exp(score). Greedy serving agrees with a log too rarely for the log to
 # value it; this policy follows the same scores and can be valued from far smaller logs.
-SOFTENED = Policy("plackett_luce", temperature=1.0)
+SOFTENED = Policy("softened", temperature=1.0)
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def _judge_calibration(
     return {
         "ece": overall.ece,
         "brier": overall.brier,
+        "brier_skill": overall.brier_skill,
         "reliability": asdict(overall),
         "uniform_bucket": asdict(reliability(predicted[uniform], reward[uniform]))
         if uniform.any()

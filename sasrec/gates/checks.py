@@ -3,7 +3,6 @@
 A gate passes only when the whole confidence interval is on the right side of its threshold.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,7 +14,6 @@ from sasrec.evaluation import CHAMPION, MODEL, Evaluation
 Effect = Literal["promote", "hold", "refuse"]
 Missing = Literal["ignore", "hold", "refuse"]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Evidence = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Gate(BaseModel):
     name: str
     when_missing: Missing
 
-    def judge(self, evaluation: Evaluation, evidence: Evidence) -> GateResult:
+    def judge(self, evaluation: Evaluation) -> GateResult:
         """Compare what was measured with the threshold."""
         raise NotImplementedError
 
@@ -115,7 +113,7 @@ class MetricBound(_Bounded):
     check: Literal["metric_bound"]
     metric: str
 
-    def judge(self, evaluation: Evaluation, evidence: Evidence) -> GateResult:
+    def judge(self, evaluation: Evaluation) -> GateResult:
         """The interval of the metric, or its value where it is not a mean over users."""
         if absent := _absent(evaluation, MODEL, self.metric):
             return self._not_evaluated(self._threshold, absent)
@@ -126,14 +124,14 @@ class MetricBound(_Bounded):
 
 
 class MeasurementBound(_Bounded):
-    """A figure measured elsewhere (parity, latency, size, calibration) within absolute bounds."""
+    """A figure of the findings (calibration, cost, parity) within absolute bounds."""
 
     check: Literal["measurement_bound"]
     measurement: str
 
-    def judge(self, evaluation: Evaluation, evidence: Evidence) -> GateResult:
+    def judge(self, evaluation: Evaluation) -> GateResult:
         """Look `measurement` up, dots stepping into nested findings."""
-        found: Any = {**evaluation.findings, **evidence}
+        found: Any = evaluation.findings
         why = f"'{self.measurement}' was not measured"
         for key in self.measurement.split("."):
             why = found.get("missing", why)
@@ -150,7 +148,7 @@ class BetterThan(Gate):
     role: str
     metric: str
 
-    def judge(self, evaluation: Evaluation, evidence: Evidence) -> GateResult:
+    def judge(self, evaluation: Evaluation) -> GateResult:
         """Passed when the interval of model − role lies above 0."""
         threshold = f"above {self.role}"
         if absent := _absent(evaluation, self.role, self.metric):
@@ -169,7 +167,7 @@ class NonInferior(Gate):
     metric: str
     margin: Share
 
-    def judge(self, evaluation: Evaluation, evidence: Evidence) -> GateResult:
+    def judge(self, evaluation: Evaluation) -> GateResult:
         """Passed when the interval of model / champion − 1 lies above −margin."""
         threshold = f"at most {self.margin:.1%} below the champion"
         if absent := _absent(evaluation, CHAMPION, self.metric):
@@ -197,7 +195,7 @@ class NoWorseSlice(Gate):
     tolerances: dict[str, Share] = {}
     minimum_users: int = Field(default=100, ge=2)
 
-    def judge(self, evaluation: Evaluation, evidence: Evidence) -> GateResult:
+    def judge(self, evaluation: Evaluation) -> GateResult:
         """Failed when a slice's interval lies wholly below its tolerance."""
         threshold = f"no slice more than {self.tolerance:.0%} below {self.role}"
         if absent := _absent(evaluation, self.role, self.metric):
@@ -234,7 +232,7 @@ class Plausible(Gate):
     maximum: Annotated[float, Field(gt=0, le=1)]
     times_best_baseline: Annotated[float, Field(gt=1)]
 
-    def judge(self, evaluation: Evaluation, evidence: Evidence) -> GateResult:
+    def judge(self, evaluation: Evaluation) -> GateResult:
         """Passed below both the absolute and the relative ceiling."""
         threshold = f"below {self.maximum:g} and {self.times_best_baseline:g}x the best baseline"
         if not evaluation.baselines:
@@ -264,7 +262,7 @@ class OffPolicyValue(Gate):
     margin: Share
     when_refused: Missing
 
-    def judge(self, evaluation: Evaluation, evidence: Evidence) -> GateResult:
+    def judge(self, evaluation: Evaluation) -> GateResult:
         """Passed when the interval of the estimate lies above (1 − margin) · logged value."""
         threshold = f"at most {self.margin:.1%} below the logging policy"
         estimates = evaluation.findings.get("off_policy", {"missing": "there are no impressions"})

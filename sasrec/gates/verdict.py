@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sasrec.evaluation import Evaluation
-from sasrec.gates.checks import AnyGate, Effect, Evidence, GateResult
+from sasrec.gates.checks import AnyGate, Effect, GateResult
 from sasrec.schema import DataError
 
 DEFAULT_GATES = Path(__file__).with_name("gates.yaml")
@@ -94,22 +94,17 @@ class Verdict:
         return cls(**fields, results=results)
 
 
-def decide(evaluation: Evaluation, config: GateConfig, evidence: Evidence | None = None) -> Verdict:
-    """Judge every gate; a failure holds, otherwise missing evidence refuses, otherwise promote.
-
-    Args:
-        evaluation: the model, its baselines and the champion on the same users.
-        config: the gates.
-        evidence: figures measured outside the evaluation, by name: parity, latency, size.
-    """
-    results = [gate.judge(evaluation, evidence or {}) for gate in config.gates]
+def decide(evaluation: Evaluation, config: GateConfig) -> Verdict:
+    """Judge every gate; a failure holds, otherwise missing evidence refuses, otherwise promote."""
+    results = [gate.judge(evaluation) for gate in config.gates]
     effects = {result.effect for result in results}
     decision: Effect = (
         "hold" if "hold" in effects else "refuse" if "refuse" in effects else "promote"
     )
     blocking = [result for result in results if result.effect == decision != "promote"]
-    passed = sum(result.passed is True for result in results)
-    summary = f"{passed} of {len(results)} gates passed" + "".join(
-        f"; {result.gate}: {result.reason}" for result in blocking
+    passed, failed = (sum(result.passed is sort for result in results) for sort in (True, False))
+    counts = (
+        f"{passed} gates passed, {failed} failed, {len(results) - passed - failed} not evaluated"
     )
+    summary = counts + "".join(f"; {result.gate}: {result.reason}" for result in blocking)
     return Verdict(decision, summary, str(evaluation.protocol), results)

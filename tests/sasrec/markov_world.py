@@ -1,5 +1,7 @@
 """A small world in which the next item often follows from the newest but one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
@@ -55,4 +57,7 @@ class World:
         return [b(self.train, ITEMS) for b in (Popularity, RecentPopularity, BigramMarkov)]
 
     def evaluate(self, model, **options):
-        return evaluate(model, self.test, self.catalogue, split=SPLIT, filter_seen=False, **options)
+        evaluation = evaluate(
+            model, self.test, self.catalogue, split=SPLIT, filter_seen=False, **options
+        )
+        return replace(evaluation, findings={"cost": {"weights_mib": 1.0, "score_ms": 1.0}})

@@ -74,6 +74,7 @@ def test_reliability_of_a_hand_worked_case():
     got = reliability(np.array([0.2, 0.2, 0.8, 0.8]), np.array([0.0, 0, 1, 1]), bins=2)
     assert got.ece == pytest.approx(0.2)
     assert got.brier == pytest.approx(0.04)
+    assert got.brier_skill == pytest.approx(1 - 0.04 / 0.25)
     assert got.predicted == pytest.approx([0.2, 0.8])
     assert got.observed == pytest.approx([0, 1])
 
@@ -83,3 +84,10 @@ def test_reliability_weights_count_as_copies():
     weighted = reliability(p, y, np.array([1.0, 2.0, 1.0]), bins=2)
     copied = reliability(np.array([0.1, 0.4, 0.4, 0.9]), np.array([0.0, 1, 1, 1]), bins=2)
     assert weighted.brier == pytest.approx(copied.brier)
+    assert weighted.brier_skill == pytest.approx(copied.brier_skill)
+
+
+def test_saying_the_mean_rate_has_no_skill():
+    outcome = np.array([0.0, 0, 0, 1])
+    assert reliability(np.full(4, 0.25), outcome).brier_skill == pytest.approx(0)
+    assert np.isnan(reliability(np.full(4, 0.25), np.zeros(4)).brier_skill)

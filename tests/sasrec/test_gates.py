@@ -37,9 +37,14 @@ def config(**gate):
     return GateConfig.model_validate({"gates": [entry]})
 
 
-def judge(evaluation, evidence=None, **gate):
-    (result,) = decide(evaluation, config(**gate), evidence).results
+def judge(evaluation, **gate):
+    (result,) = decide(evaluation, config(**gate)).results
     return result
+
+
+def found(evaluation, **findings):
+    """The evaluation with further findings."""
+    return dataclasses.replace(evaluation, findings=evaluation.findings | findings)
 
 
 def scored(evaluation, **ndcg_by_role):
@@ -108,12 +113,51 @@ def test_a_floor_needs_the_whole_interval(good):
     assert not judge(good, **gate, maximum=(interval.high + interval.value) / 2).passed
 
 
-def test_measurements_come_from_evidence_by_dotted_name(good):
+def test_measurements_are_findings_by_dotted_name(good):
     gate = {"check": "measurement_bound", "measurement": "serving_parity.agreement", "minimum": 1}
-    assert judge(good, {"serving_parity": {"agreement": 1.0}}, **gate).passed
-    failed = judge(good, {"serving_parity": {"agreement": 0.98}}, **gate)
+    assert judge(found(good, serving_parity={"agreement": 1.0}), **gate).passed
+    failed = judge(found(good, serving_parity={"agreement": 0.98}), **gate)
     assert failed.passed is False
     assert failed.reason.startswith("serving_parity.agreement is 0.98")
+    missing = judge(found(good, serving_parity={"missing": "the server is away"}), **gate)
+    assert missing.passed is None
+    assert missing.reason == "not evaluated: the server is away"
+
+
+VALUED = {
+    "estimator": "doubly robust", "value": 0.07, "low": 0.061, "high": 0.079,
+    "logged_value": 0.065, "refusals": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "when_refused", "passed", "decision"),
+    [
+        ({}, "refuse", True, "promote"),
+        ({"low": 0.058}, "refuse", False, "hold"),  # 10 % below what was logged is .0585
+        ({"refusals": ["effective sample size 2"]}, "refuse", None, "refuse"),
+        ({"refusals": ["effective sample size 2"]}, "ignore", None, "promote"),
+    ],
+)
+def test_off_policy_value_is_judged_or_refused(good, change, when_refused, passed, decision):
+    gate = {"check": "off_policy_value", "policy": "served", "margin": 0.1}
+    verdict = decide(
+        found(good, off_policy={"served": VALUED | change}),
+        config(**gate, when_refused=when_refused),
+    )
+    assert verdict.decision == decision
+    assert verdict.results[0].passed is passed
+    if passed is None:
+        assert verdict.results[0].reason == "not evaluated: effective sample size 2"
+
+
+def test_off_policy_value_without_a_log_or_of_another_policy_is_not_evaluated(good):
+    gate = {
+        "check": "off_policy_value", "policy": "served", "margin": 0.1, "when_refused": "refuse"
+    }  # fmt: skip
+    assert judge(good, **gate).reason == "not evaluated: there are no impressions"
+    other = found(good, off_policy={"uniform": VALUED})
+    assert judge(other, **gate).reason == "not evaluated: policy 'served' was not estimated"
 
 
 def test_a_worse_slice_is_named(good):
