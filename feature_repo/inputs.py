@@ -90,7 +90,9 @@ def load(
     as_of: datetime,
     histories: Path | None,
 ) -> None:
-    """Create the relations that `tables` reads, and `interactions`, events after `as_of` included.
+    """Create the relations that `tables` reads, and `interactions`, of which `events` is a part.
+
+    Events after `as_of`, and those with a null in one of `COLUMNS`, are in `interactions` alone.
 
     Args:
         interactions: in memory, a Parquet file or folder, or several files.
@@ -109,6 +111,7 @@ def load(
     connection.execute(
         f"CREATE VIEW events AS SELECT {', '.join(COLUMNS)} FROM interactions"
         " WHERE timestamp <= getvariable('as_of')"
+        f" AND {' AND '.join(f'{name} IS NOT NULL' for name in COLUMNS)}"
     )
     if histories is None:
         connection.execute(

@@ -8,7 +8,7 @@ from typing import Literal
 import duckdb
 import numpy as np
 
-from feature_repo.inputs import create_latest
+from feature_repo.inputs import COLUMNS, create_latest
 
 Verdict = Literal["pass", "warn", "fail", "not evaluated"]
 
@@ -19,6 +19,7 @@ class Limits:
 
     Attributes:
         max_age: of the newest event, before `as_of`; None tolerates any.
+        max_null_share: of new events with a null user, item, time or type, which are left out.
         max_unknown_share: of events with an item that the catalogue lacks, if there is one.
         min_volume_ratio: events against the last publish.
         max_psi: of item popularity and of history length against the last publish. The usual
@@ -27,6 +28,7 @@ class Limits:
     """
 
     max_age: timedelta | None = None
+    max_null_share: float = 0.01
     max_unknown_share: float = 0.05
     min_volume_ratio: float = 0.5
     max_psi: float = 0.25
@@ -50,12 +52,13 @@ def run_checks(
     """Check what `tables.build` built.
 
     Args:
-        connection: with `current_sequence`, `items` and the variable `as_of`.
+        connection: with `current_sequence`, `interactions`, `items` and the variable `as_of`.
         previous: the generation published before, if any, to compare with.
     """
     checks = [
         _duplicates(connection),
         _freshness(connection, limits),
+        _nulls(connection, limits),
         _unknown_items(connection, limits),
     ]
     if previous is None:
@@ -109,6 +112,20 @@ def _freshness(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Check:
     limit = None if limits.max_age is None else limits.max_age.total_seconds()
     reason = f"freshness: the newest event is {age} old, {limits.max_age or 'any age'} is tolerated"
     return Check("freshness", _verdict(limit is None or seconds <= limit), seconds, limit, reason)
+
+
+def _nulls(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Check:
+    [(nulls, events)] = connection.execute(
+        "SELECT count(*) FILTER"
+        f" ({' OR '.join(f'{name} IS NULL' for name in COLUMNS)}), count(*) FROM interactions"
+    ).fetchall()
+    share = nulls / max(1, events)
+    reason = (
+        f"nulls: {nulls:,} of {events:,} new events lack their user, item, time or type and are "
+        f"left out, {limits.max_null_share:.2%} are tolerated"
+    )
+    verdict = _verdict(share <= limits.max_null_share)
+    return Check("nulls", verdict, share, limits.max_null_share, reason)
 
 
 def _unknown_items(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Check:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from feature_repo.inputs import COLUMNS
 from feature_repo.tables import HISTORY_LIMIT, MAX_GLOBAL_CUTS, SPILL
 from sasrec.schema import DataError
 
@@ -112,7 +113,7 @@ def build(
     for name in ("cutoffs", "items", "impressions"):
         connection.table(name).write_parquet(f"{spill}/{name}.parquet")
         spark.read.parquet(f"{spill}/{name}.parquet").createOrReplaceTempView(name)
-    interactions = spark.read.parquet(*map(str, events))
+    interactions = spark.read.parquet(*map(str, events)).dropna(subset=COLUMNS)
     interactions.where(interactions.timestamp <= as_of).createOrReplaceTempView("events")
     rows = {}
     for name, query in (

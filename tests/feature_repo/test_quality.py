@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from feature_repo.inputs import write_days
 from feature_repo.publish import publish
 from feature_repo.quality import Limits, population_stability_index
 from feature_repo.store import current_generation
@@ -47,6 +48,7 @@ def test_a_steady_second_publish_passes_and_the_first_says_what_it_cannot_know(
     assert {c.name: c.verdict for c in second.values()} == {
         "duplicates": "pass",
         "freshness": "pass",
+        "nulls": "pass",
         "unknown_items": "not evaluated",
         "volume": "pass",
         "length_drift": "pass",
@@ -59,6 +61,29 @@ def shifted(interactions):
     late = pc.greater(interactions["timestamp"], pa.scalar(START + timedelta(days=40), TIMESTAMP))
     items = pc.if_else(late, "i0", interactions["item_id"])
     return interactions.set_column(1, interactions.schema.field(1), items)
+
+
+def without_items(interactions, n):
+    """The first `n` events have no item, as a broken export leaves them."""
+    items = interactions["item_id"].to_pylist()
+    items[:n] = [None] * n
+    field = pa.field("item_id", pa.string())
+    return interactions.set_column(1, field, pa.array(items, pa.string()))
+
+
+def test_a_few_events_with_nulls_are_left_out_and_counted(tmp_path, interactions):
+    write_days(without_items(interactions, 20), tmp_path / "days")
+    report = publish(
+        tmp_path / "feature_store",
+        interactions=tmp_path / "days",
+        items=None,
+        impressions=None,
+        cutoffs=None,
+        as_of=END,
+    )
+    assert report.events == interactions.num_rows - 20
+    [nulls] = [check for check in report.checks if check.name == "nulls"]
+    assert nulls.reason.startswith("nulls: 20 of 3,000 new events lack")
 
 
 CATALOGUE = pa.table(
@@ -78,10 +103,11 @@ CATALOGUE = pa.table(
         (lambda i: i.slice(0, 900), {}, "volume: 900 events after"),
         (shifted, {}, "popularity_drift: the PSI of item popularity"),
         (lambda i: make_interactions(2000, 3000, 1), {}, "length_drift: the PSI of history length"),
+        (lambda i: without_items(i, 100), {}, "nulls: 100 of 3,000 new events lack"),
         (lambda i: i, {"items": CATALOGUE}, r"unknown_items: .* of the events have an item"),
         (lambda i: i, {"as_of": END + timedelta(days=9)}, "freshness: the newest event is 9 days"),
     ],
-    ids=["volume", "popularity", "length", "unknown items", "freshness"],
+    ids=["volume", "popularity", "length", "nulls", "unknown items", "freshness"],
 )
 def test_a_failing_check_stops_the_publish(tmp_path, interactions, change, options, reason):
     run(tmp_path, interactions, as_of=START + timedelta(days=40))

@@ -12,7 +12,7 @@ from feature_repo.inputs import write_days
 from feature_repo.publish import publish
 from feature_repo.store import current_generation
 from sasrec.schema import IMPRESSIONS, ITEMS, TIMESTAMP, DataError
-from tests.feature_repo.small_history import END, START
+from tests.feature_repo.small_history import END, START, make_interactions
 
 TABLES = ("user_sequence", "user_stats", "item_stats", "served_impressions")
 
@@ -69,9 +69,15 @@ def inputs():
     }
 
 
+def one_event_without_an_item() -> pa.Table:
+    event = make_interactions(users=1, events=1, seed=1)
+    return event.set_column(1, pa.field("item_id", pa.string()), pa.nulls(1, pa.string()))
+
+
 def test_spark_equals_duckdb(tmp_path, interactions, spark):
     days = tmp_path / "days"
     write_days(interactions, days)
+    write_days(one_event_without_an_item(), days)
     for engine in ("duckdb", "spark"):
         publish(tmp_path / engine, interactions=days, engine=engine, **inputs())
     for name in TABLES:
