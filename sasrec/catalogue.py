@@ -7,8 +7,11 @@ import pyarrow as pa
 
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.schema import ITEMS
 
 UNKNOWN_CATEGORY = -1
+UNKNOWN_LABEL = "unknown"
+MOST_LABELS = 50  # a column of more values (a description, a price) makes no slices
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Catalogue:
         categories: (V + 1,) int64 codes into `category_names`, `UNKNOWN_CATEGORY` where not given.
         category_names: what the codes mean.
         titles: V + 1 strings; the item id where there is no title.
+        labels: free column of the items -> (V + 1,) strings, for columns of text, truth values or
+            whole numbers with 2 to `MOST_LABELS` values; `UNKNOWN_LABEL` where not given.
     """
 
     vocabulary: Vocabulary
@@ -30,6 +35,7 @@ class Catalogue:
     categories: np.ndarray
     category_names: list[str]
     titles: list[str]
+    labels: dict[str, np.ndarray]
 
     @classmethod
     def build(
@@ -49,6 +55,7 @@ class Catalogue:
             categories=np.array([code.get(name, UNKNOWN_CATEGORY) for name in categories]),
             category_names=names,
             titles=titles,
+            labels={} if items is None else _labels(vocabulary, items),
         )
 
     def __len__(self) -> int:
@@ -65,3 +72,20 @@ def _described(vocabulary: Vocabulary, items: pa.Table | None) -> tuple[list[str
     title = dict(zip(item_ids, items["title"].to_pylist(), strict=True))
     category = dict(zip(item_ids, items["category"].to_pylist(), strict=True))
     return [title.get(i) or i for i in ids], [category.get(i) or "" for i in ids]
+
+
+def _labels(vocabulary: Vocabulary, items: pa.Table) -> dict[str, np.ndarray]:
+    rows = vocabulary.encode(items["item_id"].to_pylist())
+    labels = {}
+    for name in items.column_names:
+        column = items[name]
+        kinds = (pa.types.is_string, pa.types.is_boolean, pa.types.is_integer)
+        if name in ITEMS.names or not any(kind(column.type) for kind in kinds):
+            continue
+        if not 2 <= len(column.drop_null().unique()) <= MOST_LABELS:
+            continue
+        of_item = np.full(len(vocabulary) + 1, UNKNOWN_LABEL, dtype=object)
+        of_item[rows] = column.cast(pa.string()).fill_null(UNKNOWN_LABEL).to_pylist()
+        of_item[0] = UNKNOWN_LABEL  # items outside the vocabulary were written there
+        labels[name] = of_item
+    return labels

@@ -36,6 +36,19 @@ LIST_LENGTH = 10
 EXAMPLES = 6
 EXAMPLE_EVENTS = 8
 
+# Every metric of a role, so that what names one can be checked before anything is measured.
+_ACCURACY = ("hr", "ndcg", "mrr", *(f"window_{n}" for n in ("hr", "recall", "ndcg", "mrr", "map")))
+_OF_LISTS = ("novelty", "average_popularity", "popularity_lift", "diversity", "serendipity")
+USER_METRICS = frozenset(
+    [f"{name}@{k}" for name in _ACCURACY for k in CUTOFFS]
+    + [f"{name}@{LIST_LENGTH}" for name in ("debiased_ndcg", *_OF_LISTS)]
+)
+METRICS = USER_METRICS | {f"coverage@{LIST_LENGTH}", f"gini@{LIST_LENGTH}"}
+UNBOUNDED_METRICS = frozenset(
+    f"{name}@{LIST_LENGTH}"
+    for name in ("debiased_ndcg", "novelty", "average_popularity", "popularity_lift")
+)
+
 
 @dataclass(frozen=True)
 class Protocol:

@@ -34,6 +34,7 @@ def slice_users(evaluation: EvaluationSet, catalogue: Catalogue) -> pa.Table:
     - `time_since_last_event`: from the newest event of the history to the next item.
     - `user_activity`: events in the 28 days before the next item.
     - `category`: of the next item.
+    - `item.<column>`: of the next item, for each of `Catalogue.labels`, such as `item.brand`.
     """
     histories, items = evaluation.histories, evaluation.targets.items
     asked_at = evaluation.targets.timestamps
@@ -46,6 +47,7 @@ def slice_users(evaluation: EvaluationSet, catalogue: Catalogue) -> pa.Table:
             "user_activity": _binned(_events_since(histories, asked_at - 28 * DAY), ACTIVITY_EDGES),
             "category": _category(items, catalogue),
         }
+        | {f"item.{name}": of_item[items] for name, of_item in catalogue.labels.items()}
     )
 
 

@@ -3,17 +3,43 @@
 A gate passes only when the whole confidence interval is on the right side of its threshold.
 """
 
+import difflib
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sasrec import comparison
-from sasrec.evaluation import CHAMPION, MODEL, Evaluation
+from sasrec.evaluation import (
+    CHAMPION,
+    METRICS,
+    MODEL,
+    UNBOUNDED_METRICS,
+    USER_METRICS,
+    Evaluation,
+)
+
+
+def _one_of(metrics: Collection[str], kind: str) -> Callable[[str], str]:
+    """A validator: a misspelt metric would else be a gate that is never evaluated."""
+
+    def check(name: str) -> str:
+        if name not in metrics:
+            near = difflib.get_close_matches(name, metrics, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; known: {sorted(metrics)}"
+            raise ValueError(f"'{name}' is not {kind}{hint}")
+        return name
+
+    return check
+
 
 Effect = Literal["promote", "hold", "refuse"]
 Missing = Literal["ignore", "hold", "refuse"]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Metric = Annotated[str, AfterValidator(_one_of(METRICS, "a metric"))]
+UserMetric = Annotated[str, AfterValidator(_one_of(USER_METRICS, "a metric of each user"))]
 
 
 @dataclass(frozen=True)
@@ -111,7 +137,15 @@ class MetricBound(_Bounded):
     """A metric of the model within absolute bounds."""
 
     check: Literal["metric_bound"]
-    metric: str
+    metric: Metric
+
+    @model_validator(mode="after")
+    def _bounds_can_be_met(self) -> "MetricBound":
+        for bound in (self.minimum, self.maximum):
+            if bound is None or self.metric in UNBOUNDED_METRICS or 0 <= bound <= 1:
+                continue
+            raise ValueError(f"{self.metric} lies in [0, 1], so {bound:g} is no threshold for it")
+        return self
 
     def judge(self, evaluation: Evaluation) -> GateResult:
         """The interval of the metric, or its value where it is not a mean over users."""
@@ -136,7 +170,7 @@ class MeasurementBound(_Bounded):
         for key in self.measurement.split("."):
             why = found.get("missing", why)
             found = found.get(key, {})
-        if not isinstance(found, int | float):
+        if not isinstance(found, int | float) or math.isnan(found):
             return self._not_evaluated(self._threshold, why)
         return self._judge_bounds(self.measurement, found, found, found)
 
@@ -146,7 +180,7 @@ class BetterThan(Gate):
 
     check: Literal["better_than"]
     role: str
-    metric: str
+    metric: UserMetric
 
     def judge(self, evaluation: Evaluation) -> GateResult:
         """Passed when the interval of model − role lies above 0."""
@@ -164,7 +198,7 @@ class NonInferior(Gate):
     """The model loses at most `margin` of the champion's metric, relative."""
 
     check: Literal["non_inferior"]
-    metric: str
+    metric: UserMetric
     margin: Share
 
     def judge(self, evaluation: Evaluation) -> GateResult:
@@ -189,7 +223,7 @@ class NoWorseSlice(Gate):
 
     check: Literal["no_worse_slice"]
     role: str
-    metric: str
+    metric: UserMetric
     slicings: list[str] = Field(min_length=1)
     tolerance: Share
     tolerances: dict[str, Share] = {}
@@ -210,7 +244,7 @@ class NoWorseSlice(Gate):
         )
         if not slices:
             return self._not_evaluated(
-                threshold, f"no slice has {self.minimum_users} users or more"
+                threshold, f"no slice has {self.minimum_users:,} users or more"
             )
         worst = min(slices, key=lambda s: s.difference.high)
         passed = worst.difference.high >= 0
@@ -228,7 +262,7 @@ class Plausible(Gate):
     """The model is not impossibly good: a sign that it was shown the future."""
 
     check: Literal["plausible"]
-    metric: str
+    metric: UserMetric
     maximum: Annotated[float, Field(gt=0, le=1)]
     times_best_baseline: Annotated[float, Field(gt=1)]
 
@@ -300,4 +334,6 @@ def _absent(evaluation: Evaluation, role: str, metric: str) -> str | None:
         return "there is no champion" if role == CHAMPION else f"'{role}' was not evaluated"
     if metric not in evaluation.metrics[role]:
         return f"the evaluation has no metric '{metric}'"
+    if math.isnan(evaluation.metrics[role][metric]):
+        return f"{metric} of {role} is not defined for any user"
     return None

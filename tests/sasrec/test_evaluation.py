@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sasrec.data.packed import EvaluationSet
-from sasrec.evaluation import CHAMPION, MODEL, ORDER_SHUFFLED, Evaluation
+from sasrec.evaluation import CHAMPION, METRICS, MODEL, ORDER_SHUFFLED, USER_METRICS, Evaluation
 from sasrec.schema import DataError
 from tests.sasrec.markov_world import ITEMS, World
 from tests.sasrec.small_sequences import Lookup, packed
@@ -26,6 +26,11 @@ def test_roles_are_scored_on_the_same_users(evaluation, world):
     ]  # fmt: skip
     assert all(len(table) == len(world.test) for table in evaluation.per_user.values())
     assert evaluation.users["user_id"].to_pylist() == world.test.user_ids
+
+
+def test_every_metric_can_be_named_in_a_gate(evaluation):
+    assert evaluation.metrics[MODEL].keys() == METRICS
+    assert set(evaluation.per_user[MODEL].column_names) == USER_METRICS
 
 
 def test_the_better_model_scores_better(evaluation):

@@ -90,6 +90,22 @@ def test_a_missing_input_counts_as_the_file_says(good, when_missing, decision):
     assert verdict.results[0].reason == "not evaluated: 'latency.p99_ms' was not measured"
 
 
+def test_a_metric_that_is_defined_for_nobody_is_not_evaluated(good):
+    """Items without categories have no diversity: that is no failure of the model."""
+    metrics = good.metrics | {MODEL: good.metrics[MODEL] | {"diversity@10": float("nan")}}
+    bare = dataclasses.replace(good, metrics=metrics)
+    result = judge(bare, check="metric_bound", metric="diversity@10", minimum=0.1)
+    assert result.passed is None
+    assert result.reason == "not evaluated: diversity@10 of model is not defined for any user"
+
+
+def test_no_slice_large_enough_is_not_evaluated(good):
+    gate = {"check": "no_worse_slice", "role": CHAMPION, "metric": "ndcg@10", "tolerance": 0.1}
+    result = judge(good, **gate, slicings=["category"], minimum_users=10**6)
+    assert result.passed is None
+    assert result.reason == "not evaluated: no slice has 1,000,000 users or more"
+
+
 def test_a_failure_outweighs_missing_evidence(good):
     gates = GateConfig.model_validate(
         {
@@ -269,8 +285,22 @@ GATE = {
             {"name": "b", "check": "metric_bound", "metric": "hr@10", "when_missing": "hold"},
             "gates.0.metric_bound: Value error, give 'minimum', 'maximum' or both",
         ),
+        (
+            {"name": "b", "check": "metric_bound", "metric": "hr@10", "when_missing": "hold",
+             "minimum": 5},
+            "gates.0.metric_bound: Value error, hr@10 lies in [0, 1], so 5 is no threshold for it",
+        ),
+        (
+            {**GATE, "metric": "ndgc@10"},
+            "gates.0.non_inferior.metric: Value error, 'ndgc@10' is not a metric of each user; "
+            "did you mean 'ndcg@10'?",
+        ),
+        (
+            {**GATE, "metric": "gini@10"},
+            "gates.0.non_inferior.metric: Value error, 'gini@10' is not a metric of each user",
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_file_is_one_line_with_file_and_field(tmp_path, entry, message):
     path = tmp_path / "gates.yaml"
     path.write_text(yaml.safe_dump({"gates": [entry]}))

@@ -1,6 +1,7 @@
 """Each slicing against users written out by hand."""
 
 import numpy as np
+import pyarrow as pa
 
 from sasrec.catalogue import Catalogue
 from sasrec.data.packed import EvaluationSet
@@ -52,3 +53,26 @@ def test_item_age_is_by_the_last_tenth_of_training_time():
     train, times = [[1, 2, 3]], [0, 85, 100]
     got = users_of([[1]] * 4, [[0]] * 4, [2, 3, 4, PADDING], [200] * 4, catalogue(train, times))
     assert got["item_age"] == ["established", "new", "new", "unknown"]
+
+
+def test_columns_of_the_items_are_slicings():
+    """Text and truth values with few labels; not the contract's own columns, not a description."""
+    vocabulary = Vocabulary([f"i{n}" for n in range(1, 101)])
+    facts = pa.table(
+        {
+            "item_id": ["gone", *vocabulary.item_ids],
+            "title": ["Gone", *vocabulary.item_ids],
+            "brand": ["acme", "acme", None, *["other"] * 98],
+            "imported": [True, False, True, *[None] * 98],
+            "description": [f"all about {n}" for n in range(101)],
+            "price": [float(n % 3) for n in range(101)],
+            "category": ["c"] * 101,
+        }
+    )
+    got = users_of(
+        [[1]] * 4, [[0]] * 4, [1, 2, 3, PADDING], [10**15] * 4,
+        Catalogue.build(vocabulary, packed([[1]]), facts),
+    )  # fmt: skip
+    assert got["item.brand"] == ["acme", "unknown", "other", "unknown"]
+    assert got["item.imported"] == ["false", "true", "unknown", "unknown"]
+    assert [name for name in got if name.startswith("item.")] == ["item.brand", "item.imported"]
