@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sasrec.schema import DataError
 from serving.registry import ModelStore, RegistryError, StaleAliases, open_store
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
@@ -18,6 +20,12 @@ Home = Annotated[Path, typer.Option(help="The site.", envvar="SASREC_HOME")]
 Version = Annotated[str, typer.Argument(help="A version, a prefix of one, or a role.")]
 Why = Annotated[str, typer.Option(help="Kept in the audit trail.")]
 HOME = Path("var/simulated")
+
+
+class Format(StrEnum):
+    """What a version can be exported as."""
+
+    ONNX = "onnx"
 
 
 @app.command("list")
@@ -84,11 +92,31 @@ def gc(
             print(f"{version}: deleted")
 
 
+@app.command()
+def export(
+    version: Version,
+    home: Home = HOME,
+    format: Annotated[Format, typer.Option(help="Of the file.")] = Format.ONNX,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write to; else exports/VERSION of the site.")
+    ] = None,
+) -> None:
+    """Write a version as one file for other runtimes, checked against the model."""
+    from serving.export import FILE, export_onnx  # needs torch, and no other command does
+
+    with _store(home) as store:
+        version = store.resolve(version)
+        store.verify(version)
+        folder = output or home / "exports" / version
+        difference = export_onnx(store.path(version), folder)
+        print(f"{folder / FILE}: scores equal the model's within {difference:.1g}")
+
+
 @contextmanager
 def _store(home: Path) -> Iterator[ModelStore]:
     try:
         yield open_store(home, must_exist=True)
-    except (RegistryError, StaleAliases) as error:
+    except (RegistryError, StaleAliases, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
 
