@@ -34,6 +34,7 @@ def evaluate(
     from sasrec.feedback import learn_from_impressions
     from sasrec.policy import GREEDY
     from sasrec.recommender import Recommender
+    from serving.parity import serving_parity
     from serving.policy import ranking_policy
     from serving.settings import load_settings
 
@@ -52,7 +53,7 @@ def evaluate(
             ],
             champion=load_champion(Path(home), vocabulary),
         )
-        settings = load_settings()
+        settings = load_settings().model_copy(update={"home": Path(home)})
         feedback = learn_from_impressions(
             candidate,
             vocabulary,
@@ -62,21 +63,16 @@ def evaluate(
             policies=[GREEDY, ranking_policy(settings)],
             candidates=settings.candidates,
         )
-        elsewhere = {
+        further = {
+            "cost": serving_cost(candidate, dataset.test.histories),
+            "serving_parity": serving_parity(
+                Path(model.path), settings, dataset.test.user_ids[:200]
+            ),
             "export_parity": {
                 "missing": "a run exports nothing; an export is compared when it is written"
             },
-            "serving_parity": {
-                "missing": "it needs the deployed version; every server replays golden requests "
-                "before it takes one, and refuses one that answers otherwise"
-            },
         }
-        result = replace(
-            result,
-            findings=feedback.findings
-            | elsewhere
-            | {"cost": serving_cost(candidate, dataset.test.histories)},
-        )
+        result = replace(result, findings=feedback.findings | further)
         result.save(Path(evaluation.path))
         if feedback.calibration is not None:
             feedback.calibration.save(Path(evaluation.path))
