@@ -8,9 +8,12 @@ body limit and no authentication (ours), and its timeout holds a timer per reque
 import bentoml
 
 from serving.app import create_app
+from serving.registry.bento import unpack
 from serving.settings import load_settings
 
 settings = load_settings()
+if version := unpack(settings.home / "models"):
+    settings = settings.model_copy(update={"model_version": version})
 app = create_app(settings)
 
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sasrec.schema import DataError
-from serving.registry import ModelStore, RegistryError, StaleAliases, open_store
+from serving.registry import ModelStore, RegistryError, StaleAliases, open_store, package
+from serving.registry.bento import bentoml_home
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
@@ -110,6 +111,19 @@ def export(
         folder = output or home / "exports" / version
         difference = export_onnx(store.path(version), folder)
         print(f"{folder / FILE}: scores equal the model's within {difference:.1g}")
+
+
+@app.command()
+def build(version: Version = "champion", home: Home = HOME) -> None:
+    """Build a Bento of the service with a version inside."""
+    with _store(home) as store:
+        version = store.resolve(version)
+        tag = package.build(home, store, version)
+        print(f"{tag}: serves version {version}; to try it, without keys and on this machine:")
+        print(
+            f"BENTOML_HOME={bentoml_home(home)} SASREC_HOME={home} SASREC_INSECURE=true"
+            f" bentoml serve {tag} --host 127.0.0.1"
+        )
 
 
 @contextmanager

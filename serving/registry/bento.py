@@ -1,15 +1,19 @@
-"""The same versions in BentoML's own model store, as `sasrec:<version>`."""
+"""The same versions in BentoML's own model store, as `sasrec:<version>`, and in Bentos."""
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
 from bentoml._internal.models import ModelStore as BentoModelStore
+from bentoml.exceptions import NotFound
 
 MODEL_NAME = "sasrec"
+# By what name the service in a Bento finds the version that was built into it.
+BUNDLED = "bundled"
 
 
 def bentoml_home(home: Path) -> Path:
@@ -42,3 +46,29 @@ def delete_model(home: Path, version: str) -> None:
     store = model_store(home)
     for model in store.list(f"{MODEL_NAME}:{version}"):
         store.delete(model.tag)
+
+
+def unpack(models: Path) -> str | None:
+    """Put the version that is built into the running Bento among a site's; returns the version.
+
+    None when this process serves no Bento, but the source tree.
+    """
+    try:
+        model = bentoml.models.get(BUNDLED)
+    except NotFound:
+        return None
+    version = str(model.tag.version)
+    target = models / version
+    if not target.exists():
+        models.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=models))
+        only_bentoml_s = shutil.ignore_patterns("model.yaml")
+        shutil.copytree(model.path, staging, dirs_exist_ok=True, ignore=only_bentoml_s)
+        staging.chmod(0o755)  # mkdtemp's is private
+        try:
+            staging.rename(target)
+        except OSError:
+            shutil.rmtree(staging)
+            if not target.exists():  # else another worker was first
+                raise
+    return version
