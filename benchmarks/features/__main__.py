@@ -1,9 +1,11 @@
 """Measure the feature store and write `benchmarks/results/features.json`.
 
     python -m benchmarks.features
-    python -m benchmarks.features --sizes 1e6 1e7 1e8 --scratch DIR
+    python -m benchmarks.features --parts build --sizes 1e6 1e7 1e8
+    python -m benchmarks.features --parts            # only print the table
 
-A part that is done is written at once and kept by later runs of other parts.
+A part that is done is written at once and kept by later runs of other parts. `TMPDIR` is where the
+data is made; 100 million interactions need some 10 GB.
 """
 
 import argparse
@@ -23,47 +25,58 @@ from typing import Any
 import redis
 
 from benchmarks.features import build, histories, plain_feast
+from benchmarks.features.table import table
 from benchmarks.provenance import provenance
 
 RESULTS = Path(__file__).parents[1] / "results" / "features.json"
-PARTS = ("build", "histories", "push", "offline")
+CODE = ("feature_repo", "benchmarks/features")
+PARTS = ("build", "histories", "push", "offline", "spark")
 
 
 def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS[:-1])
     parser.add_argument("--sizes", nargs="+", type=float, default=[1e6, 1e7])
     parser.add_argument("--default-store-events", type=float, default=1e6)
     parser.add_argument("--default-store-limit", type=float, default=300, help="seconds")
-    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()))
     arguments = parser.parse_args()
-    for part in arguments.parts:
-        if part == "build":
-            for size in arguments.sizes:
-                _keep(f"build {size:.0e}", build.measure(int(size), arguments.scratch))
-        elif part == "histories":
-            with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
-                _keep("history sqlite", histories.measure(Path(folder) / "history.db"))
-            with redis_server(arguments.scratch) as url:
-                _keep("history redis", histories.measure(url))
-        elif part == "push":
-            _keep("plain feast push", plain_feast.measure_push(arguments.scratch))
-        else:
-            _keep(
-                "offline stores",
-                plain_feast.measure_default_offline_store(
-                    int(arguments.default_store_events),
-                    arguments.scratch,
-                    arguments.default_store_limit,
-                ),
-            )
+    with tempfile.TemporaryDirectory() as folder:
+        for part in arguments.parts:
+            _run(part, arguments, Path(folder))
+    print(table(json.loads(RESULTS.read_text())))
+
+
+def _run(part: str, arguments: argparse.Namespace, scratch: Path) -> None:
+    if part == "build":
+        for size in arguments.sizes:
+            _keep(f"build {size:.0e}", build.measure(int(size), scratch))
+    elif part == "spark":
+        for size in arguments.sizes:
+            _keep(f"spark {size:.0e}", build.measure(int(size), scratch, "spark"))
+    elif part == "histories":
+        _keep("disk", histories.measure_disk(scratch))
+        _keep("history sqlite", histories.measure(scratch / "history.db"))
+        for fsync in ("everysec", "always"):
+            with redis_server(scratch, fsync) as url:
+                _keep(f"history redis {fsync}", histories.measure(url))
+    elif part == "push":
+        _keep("plain feast push", plain_feast.measure_push(scratch))
+    else:
+        _keep(
+            "offline stores",
+            plain_feast.measure_default_offline_store(
+                int(arguments.default_store_events), scratch, arguments.default_store_limit
+            ),
+        )
 
 
 def _keep(name: str, result: dict[str, Any]) -> None:
     """Add a result, with where it comes from, to those of earlier runs."""
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    changed = subprocess.check_output(["git", "status", "--porcelain", "--", *CODE])
     origin = provenance() | {
+        "uncommitted_changes": bool(changed),
         "cores": os.cpu_count(),
         "load_average": os.getloadavg()[0],
         "niceness": os.nice(0),
@@ -77,8 +90,8 @@ def _keep(name: str, result: dict[str, Any]) -> None:
 
 
 @contextmanager
-def redis_server(scratch: Path) -> Iterator[str]:
-    """A server on loopback that syncs every write to disk."""
+def redis_server(scratch: Path, fsync: str) -> Iterator[str]:
+    """A server on loopback with an append-only file, synced `everysec` or `always`."""
     program = shutil.which("redis-server")
     if program is None:
         raise SystemExit("redis-server is missing: apt-get install redis-server")
@@ -87,7 +100,7 @@ def redis_server(scratch: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
-        durable = ["--appendonly", "yes", "--appendfsync", "always"]
+        durable = ["--appendonly", "yes", "--appendfsync", fsync]
         server = subprocess.Popen([program, *options, *durable], stdout=subprocess.DEVNULL)
         try:
             client = redis.Redis(port=port)
