@@ -206,10 +206,13 @@ class EventLog:
     def _open_segment(self) -> None:
         name = f"{time.time_ns() // 1000:016d}-{secrets.token_hex(4)}.log"
         self._segment = self.directory / name
+        # Locked before it can be found: a worker that starts now must not take it for finished.
+        hidden = self._segment.with_suffix(".new")
         self._descriptor = os.open(
-            self._segment, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640
+            hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640
         )
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        hidden.rename(self._segment)
         self._size = 0
         folder = os.open(self.directory, os.O_RDONLY)
         os.fsync(folder)

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import threading
 
@@ -45,6 +46,21 @@ def test_the_segment_of_a_living_writer_is_left_alone(tmp_path):
     log.append([event(1)]).result()
     assert repair(tmp_path) == ([], 0)
     log.close()
+
+
+def test_a_segment_is_locked_before_it_can_be_found(tmp_path, monkeypatch):
+    """Else a worker that starts in between marks it as applied, and its events are forgotten."""
+    lock = fcntl.flock
+    found = []
+
+    def lock_late(descriptor, operation):
+        if operation == fcntl.LOCK_EX:
+            found.append(repair(tmp_path))
+        lock(descriptor, operation)
+
+    monkeypatch.setattr("serving.event_log.fcntl.flock", lock_late)
+    EventLog(tmp_path).close()
+    assert found == [([], 0)]
 
 
 def test_nothing_is_acknowledged_before_it_is_synced(tmp_path):

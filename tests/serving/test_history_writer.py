@@ -1,3 +1,6 @@
+import threading
+import time
+
 import pytest
 
 from feature_repo.history import open_history
@@ -54,12 +57,56 @@ def test_events_are_visible_once_the_future_says_so(store, tmp_path):
 def test_events_wait_in_order_while_the_store_is_away(store, tmp_path):
     writer = HistoryWriter(store)
     store.away = True
-    assert not writer.append([event(1)], tmp_path / "a.log").result(5)
-    later = writer.append([event(2)], tmp_path / "a.log")
+    for number in (1, 2, 3):  # nobody waits for a store that is away
+        assert not writer.append([event(number)], tmp_path / "a.log").result(5)
     store.away = False
-    assert later.result(5)
-    assert store.items() == ["i1", "i2"]
+    visible(writer, tmp_path, 4)
+    assert store.items() == ["i1", "i2", "i3", "i4"]
     writer.close()
+
+
+def visible(writer, folder, number):
+    """Append until it is visible at once; what came before is then visible too."""
+    deadline = time.monotonic() + 5
+    while not writer.append([event(number)], folder / "a.log").result(5):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_callers_that_wait_when_the_store_goes_away_are_told(store, tmp_path):
+    """The first attempt may hang for as long as the store's timeout; others queue up behind it."""
+    hang, entered = threading.Event(), threading.Event()
+
+    def append_many(_):
+        entered.set()
+        hang.wait(5)
+        raise ConnectionError("away")
+
+    store.append_many = append_many
+    writer = HistoryWriter(store)
+    waiting = [writer.append([event(1)], tmp_path / "a.log")]
+    entered.wait(5)
+    waiting += [writer.append([event(number)], tmp_path / "a.log") for number in (2, 3)]
+    hang.set()
+    assert [future.result(5) for future in waiting] == [False] * 3
+    writer.close()
+
+
+def test_more_than_memory_should_hold_is_read_from_the_log_again(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.history_writer.WAITING_EVENTS", 10)
+    log = EventLog(tmp_path / "log")
+    writer = HistoryWriter(store)
+    store.away = True
+    for number in range(50):
+        segment = log.append([event(number)]).result(5)
+        assert not writer.append([event(number)], segment).result(5)
+    store.away = False
+    segment = log.append([event(50)]).result(5)
+    while not writer.append([event(50)], segment).result(5):
+        time.sleep(0.01)
+    assert store.items() == [f"i{number}" for number in range(51)]
+    writer.close()
+    log.close()
 
 
 def test_what_was_logged_and_not_applied_is_applied_by_the_next_worker(store, tmp_path):
