@@ -9,31 +9,17 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import httpx
-import urllib3
-from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
+from kubernetes import client
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
+from serving.kubernetes_api import ApiFailure, broken_pod, call
 from serving.registry import Aliases, ModelStore, RegistryError, StaleAliases
 
 T = TypeVar("T")
 
 FIELD_MANAGER = "sasrec-pipeline"
 CONTAINER = "serving"
-ATTEMPTS = 5
-_CONNECT_AND_READ_SECONDS = (5, 30)
-_AWAY = frozenset({429, 500, 502, 503, 504})
-_BROKEN_PODS = frozenset(
-    {
-        "ImagePullBackOff",
-        "ErrImagePull",
-        "InvalidImageName",
-        "CreateContainerConfigError",
-        "CrashLoopBackOff",
-    }
-)
 
 
 class RolloutError(RuntimeError):
@@ -82,15 +68,6 @@ def roll_out(
         if replaced is not None:
             undone += f", {_put_back(deployment, replaced)}"
         raise RolloutError(f"{error}; {undone}") from error
-
-
-def connect() -> client.ApiClient:
-    """The API server, as this pod's service account or as the current kubeconfig context."""
-    try:
-        config.load_incluster_config()
-    except config.ConfigException:
-        config.load_kube_config()
-    return client.ApiClient()
 
 
 class ServingDeployment:
@@ -176,26 +153,12 @@ class ServingDeployment:
             self.settings.namespace,
             label_selector=",".join(f"{name}={value}" for name, value in labels.items()),
         )
-        for pod in pods.items:
-            for status in pod.status.container_statuses or []:
-                waiting = status.state.waiting
-                if status.image == image and waiting and waiting.reason in _BROKEN_PODS:
-                    said = " ".join((waiting.message or "").split())
-                    return f"pod {pod.metadata.name}: {waiting.reason} ({said})"
-        return ""
+        return broken_pod(pods, image)
 
     def _call(self, request: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        retrying = Retrying(
-            retry=retry_if_exception(_is_transient),
-            wait=wait_exponential_jitter(
-                self.settings.poll_seconds, max=30, jitter=self.settings.poll_seconds
-            ),
-            stop=stop_after_attempt(ATTEMPTS),
-            reraise=True,
-        )
         try:
-            return retrying(request, *args, _request_timeout=_CONNECT_AND_READ_SECONDS, **kwargs)
-        except (ApiException, urllib3.exceptions.HTTPError) as error:
+            return call(request, *args, pause_seconds=self.settings.poll_seconds, **kwargs)
+        except ApiFailure as error:
             raise RolloutError(self._explain(error)) from error
 
     def _explain(self, error: Exception) -> str:
@@ -211,12 +174,6 @@ class ServingDeployment:
         if status == 404:
             return f"{where}: 404, not found; check SASREC_ROLLOUT_NAMESPACE and _DEPLOYMENT"
         return f"{where}: the API server answered {status or type(error).__name__}; deploy again"
-
-
-def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, ApiException):
-        return error.status in _AWAY
-    return isinstance(error, urllib3.exceptions.HTTPError)
 
 
 def _image(deployment: client.V1Deployment) -> str:

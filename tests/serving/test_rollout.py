@@ -1,8 +1,9 @@
 import pytest
 from kubernetes import client
 
+from serving.kubernetes_api import ATTEMPTS
 from serving.registry import ModelStore
-from serving.rollout import ATTEMPTS, RolloutError, RolloutSettings, roll_out
+from serving.rollout import RolloutError, RolloutSettings, roll_out
 from tests.serving.kubernetes_server import Cluster, running
 from tests.serving.sites import register
 
