@@ -26,9 +26,9 @@ def difference(evaluation: Evaluation, role: str, metric: str) -> Interval:
     return mean_intervals(paired[:, None], **_settings(evaluation))[0]
 
 
-def ratio(evaluation: Evaluation, role: str, metric: str) -> Interval:
-    """Mean of the model over mean of the role, paired, user-clustered."""
-    model, reference = _values(evaluation, MODEL, metric), _values(evaluation, role, metric)
+def ratio(evaluation: Evaluation, role: str, metric: str, *, of: str = MODEL) -> Interval:
+    """Mean of the role `of`, by default the model, over mean of `role`: paired, user-clustered."""
+    model, reference = _values(evaluation, of, metric), _values(evaluation, role, metric)
     return ratio_intervals(model[:, None], reference[:, None], **_settings(evaluation))[0]
 
 

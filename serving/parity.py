@@ -56,13 +56,15 @@ def serving_parity(model_dir: Path, settings: Settings, users: Sequence[str]) ->
     engine = Engine(model_dir)
     as_of = datetime.fromisoformat(read_report(current_generation(settings.feature_store))["as_of"])
     offline = _offline_histories(engine, settings, users, as_of)
-    compared = np.flatnonzero(offline.lengths > 0)
-    if not len(compared):
+    compared = np.flatnonzero(offline.lengths > 0).tolist()
+    if not compared:
         return {"missing": "no user of the test fold has a known item in the feature store"}
     users = [users[row] for row in compared]
     served = _served(engine, settings, users, int(pa.scalar(as_of, TIMESTAMP).value))
     equal = []
-    for block in score_blocks(engine.recommender, offline.select(compared), filter_seen=True):
+    for block in score_blocks(
+        engine.recommender, offline.select(np.array(compared)), filter_seen=True
+    ):
         best = block.scores.topk(min(ANSWER, len(engine.vocabulary)), dim=1).values
         for scores, expected, items in zip(block.scores, best, served[block.rows], strict=True):
             expected = expected[expected > -torch.inf]

@@ -1,7 +1,7 @@
 """`gates.yaml` and the verdict: promote, hold, or refuse."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Verdict:
 
     Attributes:
         decision: "promote", "hold" (a gate failed), or "refuse" (not enough evidence).
-        summary: one sentence.
+        summary: the counts, then why the model was stopped, in one line.
         protocol: of the evaluation judged.
         results: one per gate, in the order of the file.
     """
@@ -62,6 +62,21 @@ class Verdict:
     summary: str
     protocol: str
     results: list[GateResult]
+
+    @property
+    def counts(self) -> str:
+        """How many gates passed, failed, and could not be evaluated, in words."""
+        passed, failed, missing = (
+            sum(result.passed is sort for result in self.results) for sort in (True, False, None)
+        )
+        return f"{passed} gates passed, {failed} failed, {missing} not evaluated"
+
+    @property
+    def blocking(self) -> list[GateResult]:
+        """The gates that stopped the model; none of them when it was promoted."""
+        if self.decision == "promote":
+            return []
+        return [result for result in self.results if result.effect == self.decision]
 
     def to_markdown(self) -> str:
         """The verdict as a heading, its protocol and a table of gates."""
@@ -101,10 +116,6 @@ def decide(evaluation: Evaluation, config: GateConfig) -> Verdict:
     decision: Effect = (
         "hold" if "hold" in effects else "refuse" if "refuse" in effects else "promote"
     )
-    blocking = [result for result in results if result.effect == decision != "promote"]
-    passed, failed = (sum(result.passed is sort for result in results) for sort in (True, False))
-    counts = (
-        f"{passed} gates passed, {failed} failed, {len(results) - passed - failed} not evaluated"
-    )
-    summary = counts + "".join(f"; {result.gate}: {result.reason}" for result in blocking)
-    return Verdict(decision, summary, str(evaluation.protocol), results)
+    verdict = Verdict(decision, "", str(evaluation.protocol), results)
+    reasons = [f"{result.gate}: {result.reason}" for result in verdict.blocking]
+    return replace(verdict, summary="; ".join([verdict.counts, *reasons]))

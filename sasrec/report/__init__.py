@@ -5,8 +5,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sasrec.comparison import slice_differences
-from sasrec.evaluation import CHAMPION, MODEL, Evaluation
+from sasrec.comparison import ratio, slice_differences
+from sasrec.evaluation import CHAMPION, MODEL, ORDER_SHUFFLED, Evaluation
 from sasrec.gates import Verdict
 from sasrec.report import charts
 
@@ -20,6 +20,7 @@ TABLE = {
         "coverage@10",
         "gini@10",
         "novelty@10",
+        "average_popularity@10",
         "popularity_lift@10",
         "diversity@10",
         "serendipity@10",
@@ -60,10 +61,32 @@ def render_report(
         evaluation=evaluation,
         model=MODEL,
         table=TABLE,
+        order=_use_of_order(evaluation),
+        policies=_policies(evaluation),
         charts=_charts(evaluation, training),
         data=data or {},
         facts=facts or {},
     )
+
+
+def _use_of_order(evaluation: Evaluation) -> str:
+    """What shuffling every history costs the model, in words."""
+    with_order = evaluation.metrics[MODEL][HEADLINE]
+    without = evaluation.metrics[ORDER_SHUFFLED][HEADLINE]
+    if not with_order:
+        return f"{HEADLINE} is 0 with the order of each history and {without:.4f} without"
+    change = ratio(evaluation, MODEL, HEADLINE, of=ORDER_SHUFFLED)
+    value, low, high = (bound - 1 for bound in (change.value, change.low, change.high))
+    return (
+        f"With the items of each history in another order, {HEADLINE} is {without:.4f} in place of "
+        f"{with_order:.4f}: {value:+.1%} ({low:+.1%} to {high:+.1%})"
+    )
+
+
+def _policies(evaluation: Evaluation) -> list[Mapping[str, Any]] | str:
+    """The off-policy estimates, or why there are none."""
+    found = evaluation.findings.get("off_policy", {"missing": "no impressions were given"})
+    return found["missing"] if "missing" in found else list(found.values())
 
 
 def _charts(evaluation: Evaluation, training: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -88,7 +111,9 @@ def _charts(evaluation: Evaluation, training: Sequence[Mapping[str, Any]]) -> di
         if slices:
             caption = f"Gain over {reference} by slice of users, intervals corrected for all slices"
             drawn[caption] = charts.slice_lift(slices, reference, HEADLINE)
-    drawn["How recommendations spread over the catalogue"] = charts.exposure(evaluation.exposure)
+    drawn["How recommendations spread over the catalogue"] = charts.exposure(
+        {role: curve for role, curve in evaluation.exposure.items() if role != ORDER_SHUFFLED}
+    )
     if bins := evaluation.findings.get("calibration", {}).get("reliability"):
         drawn["Reliability of P(interacted | served)"] = charts.reliability(
             bins["predicted"], bins["observed"]

@@ -69,11 +69,11 @@ def role_intervals(intervals: Mapping[str, Interval], metric: str) -> str:
 def slice_lift(slices: Sequence[SliceDifference], role: str, metric: str) -> str:
     """Model minus reference in every slice, with simultaneous intervals."""
     labels = [f"{s.slicing.replace('_', ' ')}: {s.label}" for s in slices]
-    with _svg(f"{metric} of the model minus {role} by slice", 0.6 + 0.2 * len(slices)) as figure:
+    with _svg(f"{metric} of the model minus {role} by slice", 0.6 + 0.21 * len(slices)) as figure:
         axes = figure.add_subplot()
         _forest(axes, labels, [s.difference for s in slices])
         axes.axvline(0, color=INK, linewidth=1)
-        axes.tick_params(axis="y", labelsize=8)
+        axes.tick_params(axis="y", labelsize=9)
         axes.set_xlabel(f"{metric}, model − {role}")
         return figure.svg
 

@@ -1,11 +1,14 @@
 """The report: complete, self-contained, verdict first, and safe with whatever titles hold."""
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from sasrec.gates import GateConfig, decide
+from sasrec.off_policy import LoggedSlots, estimate
 from sasrec.report import render_report
 from tests.sasrec.markov_world import World
 
@@ -42,6 +45,17 @@ def test_the_verdict_comes_first(page, verdict):
     assert body.index("<strong>Promote</strong>") < body.index("<h2>Gates</h2>")
     for result in verdict.results:
         assert f'<th scope="row">{result.gate}</th>' in body
+
+
+def test_a_held_model_is_told_why_at_the_top(evaluation):
+    world = World()
+    bad = world.evaluate(world.model(100), baselines=world.baselines(), champion=world.model(0.1))
+    held = decide(bad, GateConfig.load())
+    top = render_report(bad, held, title="run 8").split("<body>")[1].split("<h2>Gates</h2>")[0]
+    assert "<strong>Hold</strong>" in top
+    reasons = re.findall(r"<li><b>(.*?)</b>", top)
+    assert reasons == [result.gate for result in held.results if result.passed is False]
+    assert "beats bigram Markov" in reasons
 
 
 def test_nothing_is_loaded_from_elsewhere(page):
@@ -105,3 +119,35 @@ def test_an_untrained_run_without_baselines_still_reports():
     page = render_report(evaluation, verdict, title="bare")
     assert "<strong>Refuse</strong>" in page
     assert "not evaluated: &#39;popularity&#39; was not evaluated" in page
+
+
+def test_what_the_order_of_events_is_worth_is_said(page, evaluation):
+    with_order = evaluation.metrics["model"]["ndcg@10"]
+    without = evaluation.metrics["model, order shuffled"]["ndcg@10"]
+    change = f"{without:.4f} in place of {with_order:.4f}: {without / with_order - 1:+.1%}"
+    assert f"ndcg@10 is {change}" in page
+
+
+def test_policies_are_shown_with_their_intervals_and_refusals(evaluation, verdict, page):
+    assert "Not estimated: no impressions were given" in page
+
+    def finding(policy, target):
+        rng = np.random.default_rng(0)
+        log = LoggedSlots(
+            user=np.arange(3000),
+            position=np.zeros(3000, dtype=int),
+            reward=(rng.random(3000) < 0.1).astype(float),
+            propensity=np.full(3000, 0.1),
+            target=target,
+        )
+        return estimate(log, policy=policy).to_finding()
+
+    rare = np.where(np.arange(3000) < 300, 1.0, 0.0)
+    values = {"same": finding("same", np.full(3000, 0.1)), "greedy": finding("greedy", rare)}
+    valued = dataclasses.replace(evaluation, findings={"off_policy": values})
+    table = render_report(valued, verdict, title="run 7").split("What the log says")[1]
+    shown = values["same"]["snips"]
+    figures = [f"{shown[name]:.3g}" for name in ("value", "low", "high")]
+    assert "{}<small>{} – {}</small>".format(*figures) in table
+    assert table.count("refused:") == 1
+    assert "refused: effective sample size 300 of 3,000 slots is below 1,000" in table
