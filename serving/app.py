@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from serving import console, metrics
-from serving.errors import RESPONSES, Refusal, install_handlers
+from serving.errors import BODY_RESPONSES, RESPONSES, Refusal, install_handlers
 from serving.event_log import LogUnavailable
 from serving.gate import Gate, Limits
 from serving.registry import RegistryError
@@ -72,7 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
         recommend,
         methods=["POST"],
         response_model=RecommendResponse,
-        responses=RESPONSES,
+        responses=BODY_RESPONSES,
         openapi_extra=_request_body("RecommendRequest"),
     )
     app.add_api_route(
@@ -81,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
         methods=["POST"],
         status_code=202,
         response_model=EventsAccepted,
-        responses=RESPONSES,
+        responses=BODY_RESPONSES,
         openapi_extra=_request_body("Events"),
     )
     app.include_router(console.router, responses=RESPONSES)
@@ -145,7 +145,7 @@ def _request_body(name: str) -> dict[str, Any]:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, request schemas included."""
+    """The OpenAPI document, request schemas and keys included."""
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
@@ -153,5 +153,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         [(RecommendRequest, "validation"), (Events, "validation")],
         ref_template="#/components/schemas/{model}",
     )
-    document["components"]["schemas"].update(definitions["$defs"])
+    components = document["components"]
+    components["schemas"].update(definitions["$defs"])
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"key": []}]
     return document

@@ -9,8 +9,15 @@ from fastapi.responses import JSONResponse
 from serving.schemas import Problem
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "No key was presented."},
+    403: {"model": Problem, "description": "The key does not open this route."},
     422: {"model": Problem, "description": "The request breaks the schema."},
     503: {"model": Problem, "description": "Try again after Retry-After seconds."},
+}
+# Of routes that take a body.
+BODY_RESPONSES = RESPONSES | {
+    413: {"model": Problem, "description": "The body is too large."},
+    415: {"model": Problem, "description": "The body is not application/json."},
 }
 
 

@@ -198,8 +198,12 @@ class EventLog:
                 self._sync(self._descriptor)
         except OSError:
             # After a failed sync the kernel may have dropped the pages: never write here again.
-            os.ftruncate(self._descriptor, self._size)
-            self._close_segment()
+            try:
+                os.ftruncate(self._descriptor, self._size)
+                if not self._size:  # else a disk that stays full gets an empty file per attempt
+                    self._segment.unlink()
+            finally:
+                self._close_segment()
             raise
         self._size += len(content)
 

@@ -23,7 +23,7 @@ class Route:
     Attributes:
         name: the metric label.
         role: the key that opens it; None for everyone.
-        limited: whether it counts against the concurrency limit.
+        limited: whether it takes a body and counts against the concurrency limit.
     """
 
     name: str
@@ -107,20 +107,20 @@ class Gate:
     async def _admit(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         self._authenticate(route, scope, headers)
-        if route.limited and self.pending >= self.limits.pending:
-            raise Refused(503, "busy; try again")
-        if scope["method"] != "POST":
+        if scope["method"] != "POST" or not route.limited:
             await self.app(scope, receive, send)
             return
+        if self.pending >= self.limits.pending:
+            raise Refused(503, "busy; try again")
         if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != JSON:
             raise Refused(415, "the body must be application/json")
         body = await self._read_body(headers, receive)
-        self.pending += route.limited
+        self.pending += 1
         metrics.IN_FLIGHT.set(self.pending)
         try:
             await self.app(scope, _replay(body, receive), send)
         finally:
-            self.pending -= route.limited
+            self.pending -= 1
             metrics.IN_FLIGHT.set(self.pending)
 
     def _authenticate(self, route: Route, scope: Scope, headers: dict[bytes, bytes]) -> None:

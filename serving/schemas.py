@@ -2,13 +2,18 @@
 
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
 MAX_K = 100
 
 UserId = Annotated[str, Field(min_length=1, max_length=256)]
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
+
+
+def _whole(value: Any) -> Any:
+    """78.0 as 78: an integer to JSON Schema, and to languages with one type of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class _Message(BaseModel):
@@ -19,7 +24,7 @@ class RecommendRequest(_Message):
     """Who asks, and for what. A user id, recent items, or both; with neither, what is popular."""
 
     user_id: UserId | None = Field(None, description="Known or new; absent for an anonymous list.")
-    k: Annotated[int, Field(strict=True, ge=1, le=MAX_K)] = 10
+    k: Annotated[int, Field(strict=True, ge=1, le=MAX_K), BeforeValidator(_whole)] = 10
     recent_items: Annotated[list[ItemId], Field(max_length=1000)] = Field(
         [], description="What the caller saw the user do last, oldest first."
     )

@@ -140,7 +140,8 @@ class Worker:
     async def record(self, events: Sequence[Event]) -> None:
         """Make events durable, then visible to the next recommendation of every worker.
 
-        While the online history is away they are durable all the same, and visible when it is back.
+        While the online history is away they are durable all the same, and visible when it is back;
+        nobody waits for it beyond the deadline.
 
         Raises:
             LogUnavailable: nothing was recorded.
@@ -151,5 +152,7 @@ class Worker:
         segment = await asyncio.wrap_future(self._log.append(records))
         metrics.EVENTS.inc(len(records))
         metrics.EVENT_DURABLE.observe(time.perf_counter() - started)
-        await asyncio.wrap_future(self._history_writer.append(records, segment))
-        metrics.EVENT_VISIBLE.observe(time.perf_counter() - started)
+        visible = asyncio.wrap_future(self._history_writer.append(records, segment))
+        await asyncio.wait([visible], timeout=self.settings.deadline_seconds)
+        if visible.done() and visible.result():
+            metrics.EVENT_VISIBLE.observe(time.perf_counter() - started)

@@ -9,6 +9,8 @@ from serving.app import create_app
 from serving.schemas import RecommendResponse
 from tests.serving.sites import ITEM_IDS, NUM_ITEMS
 
+JSON = {"Content-Type": "application/json"}
+
 
 def ask(client, **request):
     response = client.post("/v1/recommend", json=request)
@@ -70,6 +72,11 @@ def test_strangers_and_unknown_items_get_what_is_popular(client):
     answer = ask(client, recent_items=["never-heard-of"])
     assert items(answer) == expected
     assert answer.items[0].score is None
+
+
+def test_a_whole_number_is_an_integer_however_it_is_written(client):
+    response = client.post("/v1/recommend", content='{"k": 7.0}', headers=JSON)
+    assert len(response.json()["items"]) == 7
 
 
 def test_seen_excluded_and_other_categories_stay_out(client):
@@ -161,6 +168,9 @@ def test_an_unreadable_history_is_degraded_to_the_request_s_items(client, model,
         ({"k": 0}, "k"),
         ({"k": 101}, "k"),
         ({"k": "ten"}, "k"),
+        ({"k": "10"}, "k"),
+        ({"k": 10.5}, "k"),
+        ({"k": True}, "k"),
         ({"user_id": ""}, "user_id"),
         ({"user_id": "secret-user", "unknown_field": 1}, "unknown_field"),
         ({"recent_items": [1]}, "recent_items.0"),
@@ -193,7 +203,7 @@ def test_a_body_that_breaks_the_schema_is_refused_without_an_echo(client, reques
 )
 @pytest.mark.parametrize("route", ["/v1/recommend", "/v1/events"])
 def test_hostile_bodies_are_refused(client, route, body):
-    response = client.post(route, content=body, headers={"Content-Type": "application/json"})
+    response = client.post(route, content=body, headers=JSON)
     assert response.status_code == 422
     assert set(response.json()) == {"error", "field"}
 
