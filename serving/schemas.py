@@ -34,7 +34,9 @@ class RecommendRequest(_Message):
     category: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
         None, description="Only items of this category."
     )
-    allow_repeats: bool = Field(False, description="Also show items of the user's history.")
+    allow_repeats: bool = Field(
+        False, strict=True, description="Also show items of the user's history."
+    )
     request_id: Token | None = Field(None, description="Generated when absent.")
 
 
@@ -66,7 +68,9 @@ class Event(_Message):
     item_id: ItemId
     event_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "interaction"
     request_id: Token | None = Field(None, description="The recommendation that led to it.")
-    timestamp: AwareDatetime | None = Field(None, description="When; the arrival when absent.")
+    timestamp: AwareDatetime | None = Field(
+        None, strict=True, description="When, in ISO 8601 with an offset; the arrival when absent."
+    )
 
     def record(self, *, received_at: int) -> dict[str, Any]:
         """As `serving.event_log` has it; `received_at` in microseconds."""

@@ -174,6 +174,7 @@ def test_an_unreadable_history_is_degraded_to_the_request_s_items(client, model,
         ({"user_id": ""}, "user_id"),
         ({"user_id": "secret-user", "unknown_field": 1}, "unknown_field"),
         ({"recent_items": [1]}, "recent_items.0"),
+        ({"allow_repeats": 1}, "allow_repeats"),
         ({"request_id": "has spaces"}, "request_id"),
     ],
 )
