@@ -10,6 +10,12 @@ from typing import Any
 
 import torch
 
+ELSEWHERE = {
+    "--data-dir": "DIR",
+    "--rectools-python": "VENV/bin/python",
+    "--reference-python": "VENV/bin/python",
+}
+
 
 def provenance() -> dict[str, Any]:
     """What a reader needs to repeat a measurement."""
@@ -32,12 +38,9 @@ def _module() -> str:
 
 
 def _arguments() -> list[str]:
-    """As given, but for the folder of the data, which is another on every machine."""
+    """As given, but for paths that are others on every machine."""
     given = sys.argv[1:]
-    return [
-        "DIR" if before == "--data-dir" else a
-        for before, a in zip(["", *given], given, strict=False)
-    ]
+    return [ELSEWHERE.get(before, a) for before, a in zip(["", *given], given, strict=False)]
 
 
 def _git(*arguments: str) -> str:

@@ -190,7 +190,7 @@ class BetterThan(Gate):
         gain = comparison.difference(evaluation, self.role, self.metric)
         passed = gain.low > 0
         verb = "beats" if passed else "is not shown to beat"
-        reason = f"{verb} {self.role} in {self.metric}: {gain.value:+.4f}"
+        reason = f"{verb} {self.role} in {self.metric} ({gain.value:+.4f})"
         return self._result(passed, threshold, reason, gain.value, gain.low, gain.high)
 
 

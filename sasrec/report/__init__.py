@@ -122,5 +122,7 @@ def _charts(evaluation: Evaluation, training: Sequence[Mapping[str, Any]]) -> di
 
 
 def figure(value: float | None) -> str:
-    """Three significant digits, a dash for what is not defined."""
-    return "–" if value is None or value != value else f"{value:,.3g}"
+    """Three significant digits, whole from 1,000 on, a dash for what is not defined."""
+    if value is None or value != value:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"

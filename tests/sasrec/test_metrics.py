@@ -1,10 +1,11 @@
-"""Metrics against an independent implementation (ir-measures) and against hand-worked lists."""
+"""Metrics against an independent implementation (trec_eval) and against hand-worked lists."""
 
 import math
 
 import numpy as np
 import pytest
 
+from benchmarks.evaluation.agreement import CUTOFFS, TOLERANCE, Case
 from sasrec import metrics
 from sasrec.data.vocabulary import PADDING
 from tests.sasrec.small_sequences import packed
@@ -30,36 +31,13 @@ def test_accuracy_with_one_relevant_item_is_the_next_item_protocol():
     np.testing.assert_array_equal(got["mrr@10"], got["map@10"])
 
 
-@pytest.mark.parametrize("k", [1, 5, 10, 30])
-def test_accuracy_equals_ir_measures(k):
-    ir_measures = pytest.importorskip("ir_measures", reason="needs the dev extra: ir-measures")
-    rng = np.random.default_rng(k)
-    users, catalogue = 60, 25
-    relevant = [
-        rng.choice(catalogue, rng.integers(1, 12), replace=False).tolist() for _ in range(users)
-    ]
-    ranking = [rng.permutation(catalogue).tolist() for _ in range(users)]
-    qrels = [ir_measures.Qrel(str(u), str(item), 1) for u in range(users) for item in relevant[u]]
-    run = [
-        ir_measures.ScoredDoc(str(u), str(item), float(-place))
-        for u in range(users)
-        for place, item in enumerate(ranking[u])
-    ]
-    theirs = {
-        "hr": ir_measures.Success @ k,
-        "recall": ir_measures.R @ k,
-        "ndcg": ir_measures.nDCG @ k,
-        "mrr": ir_measures.RR @ k,
-        "map": ir_measures.AP @ k,
-    }
-    ranks = np.array([1.0 + ranking[u].index(i) for u in range(users) for i in relevant[u]])
-    cu_seqlens = np.cumsum([0, *map(len, relevant)])
-    ours = metrics.accuracy(ranks, cu_seqlens, k)
-    for name, measure in theirs.items():
-        expected = {m.query_id: m.value for m in ir_measures.iter_calc([measure], qrels, run)}
-        np.testing.assert_allclose(
-            ours[f"{name}@{k}"], [expected[str(u)] for u in range(users)], atol=1e-6
-        )
+@pytest.mark.parametrize("tied", [False, True], ids=["distinct", "tied"])
+@pytest.mark.parametrize("k", CUTOFFS)
+def test_accuracy_equals_trec_eval_from_scores_to_figures(k, tied):
+    """RecTools and ranx need an environment of their own: `benchmarks.evaluation` asks them."""
+    case = Case(tied, k)
+    for name, theirs in case.by_trec_eval().items():
+        np.testing.assert_allclose(case.ours[f"{name}@{k}"], theirs, atol=TOLERANCE)
 
 
 def test_distinct_targets_keeps_the_first_of_each_and_every_unknown():

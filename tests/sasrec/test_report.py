@@ -9,7 +9,7 @@ import pytest
 
 from sasrec.gates import GateConfig, decide
 from sasrec.off_policy import LoggedSlots, estimate
-from sasrec.report import render_report
+from sasrec.report import figure, render_report
 from tests.sasrec.markov_world import World
 
 TRAINING = [
@@ -151,3 +151,11 @@ def test_policies_are_shown_with_their_intervals_and_refusals(evaluation, verdic
     assert "{}<small>{} – {}</small>".format(*figures) in table
     assert table.count("refused:") == 1
     assert "refused: effective sample size 300 of 3,000 slots is below 1,000" in table
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.12345, "0.123"), (999.6, "1,000"), (12345.6, "12,346"), (-1234, "-1,234"), (None, "–")],
+)
+def test_figures_are_short_and_never_in_powers_of_ten(value, text):
+    assert figure(value) == text
