@@ -6,6 +6,7 @@ from typing import Any
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource
 from feast.data_format import ParquetFormat
+from feast.data_source import DataSource
 from feast.types import Array, Float32, Float64, Int32, Int64, String
 from feast.value_type import ValueType
 
@@ -16,8 +17,12 @@ SERVICE = "next_item"
 FOREVER = timedelta(0)
 
 
-def definitions(generation: Path) -> list[Any]:
-    """Everything to apply for the tables in the folder `generation`, an absolute path."""
+def definitions(generation: Path, on_spark: bool) -> list[Any]:
+    """Everything to apply for the tables in the folder `generation`, an absolute path.
+
+    Args:
+        on_spark: Feast's Spark offline store reads them, which has a source type of its own.
+    """
     user = Entity(
         name="user",
         join_keys=["user_id"],
@@ -48,14 +53,7 @@ def definitions(generation: Path) -> list[Any]:
             schema=keys + schema,
             ttl=FOREVER,
             online=online,
-            source=FileSource(
-                name=name,
-                path=str(generation / name / "*.parquet"),
-                file_format=ParquetFormat(),
-                timestamp_field="event_timestamp",
-                description=f"Built by feature_repo.publish: {description}",
-                owner=OWNER,
-            ),
+            source=_source(generation / name, description, on_spark),
             description=description,
             owner=OWNER,
             tags=tags,
@@ -129,3 +127,17 @@ def definitions(generation: Path) -> list[Any]:
         tags={"model": "sasrec"},
     )
     return [user, item, user_sequence, user_stats, item_stats, served_impressions, service]
+
+
+def _source(folder: Path, description: str, on_spark: bool) -> DataSource:
+    about: dict[str, Any] = {
+        "name": folder.name,
+        "timestamp_field": "event_timestamp",
+        "description": f"Built by feature_repo.publish: {description}",
+        "owner": OWNER,
+    }
+    if on_spark:
+        from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+
+        return SparkSource(path=str(folder), file_format="parquet", **about)
+    return FileSource(path=str(folder / "*.parquet"), file_format=ParquetFormat(), **about)

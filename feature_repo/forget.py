@@ -63,6 +63,8 @@ def _rewrite_without(file: Path, user_id: str) -> None:
         rest = table.filter(pc.not_equal(table["user_id"], user_id))
         pq.write_table(rest, file.with_suffix(".new"), compression="zstd")
         file.with_suffix(".new").replace(file)
+        # Spark keeps a checksum beside each file, and refuses one that does not fit.
+        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
 
 
 def main(

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -27,6 +27,7 @@ from feature_repo.store import (
     GENERATIONS,
     MEMORY_LIMIT,
     bounded_memory,
+    choose_profile,
     configure,
     connect,
     let_readers_in,
@@ -41,8 +42,6 @@ from sasrec.schema import DataError
 
 ONLINE_VIEWS = ["user_sequence", "user_stats", "item_stats"]
 REPORT = "report.json"
-
-Engine = Literal["duckdb", "spark"]
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ def publish(
     impressions: pa.Table | Path | None,
     cutoffs: pa.Table | None,
     as_of: datetime,
-    profile: str = "local",
-    engine: Engine = "duckdb",
+    profile: str | None = None,
     limits: Limits | None = None,
     memory_limit: str = MEMORY_LIMIT,
 ) -> PublishReport:
@@ -109,9 +107,9 @@ def publish(
             top of `as_of`, which is always kept. None keeps every event of every user, for any
             moment at all: quadratic in the length of a history, so for small data only.
         as_of: the moment the online store holds, with a time zone.
-        profile: "local" or "production", see `feature_store.*.yaml`.
-        engine: "duckdb", out of core on this machine, or "spark", see `feature_repo.spark`, which
-            reads day files and always builds in full. The tables are the same.
+        profile: where features are built and served, see `feature_store.*.yaml`: "local",
+            "production" or "cluster"; by default what `store.PROFILE_SETTING` says. "cluster"
+            builds on Spark, see `feature_repo.spark`, and always in full. The tables are the same.
         limits: what quality checks tolerate; by default `Limits()`.
         memory_limit: of DuckDB, beyond which it spills to disk.
 
@@ -120,6 +118,8 @@ def publish(
             publish is running. What was published before stays.
     """
     repo_dir = Path(repo_dir).resolve()
+    profile = choose_profile(profile)
+    on_spark = profile == "cluster"
     with only_publisher(repo_dir):
         remove_unfinished(repo_dir)
         previous = published_generation(repo_dir)
@@ -133,13 +133,13 @@ def publish(
             facts = _build(
                 connection,
                 generation,
-                previous if engine == "duckdb" else None,
+                None if on_spark else previous,
                 interactions,
                 items,
                 impressions,
                 cutoffs,
                 as_of,
-                engine,
+                on_spark,
             )
             checks = run_checks(connection, previous, limits or Limits())
         shutil.rmtree(generation / SPILL)
@@ -149,7 +149,7 @@ def publish(
 
         started = time.monotonic()
         store = open_store(generation)
-        store.apply(definitions(generation))
+        store.apply(definitions(generation, on_spark))
         seconds["apply"] = time.monotonic() - started
 
         started = time.monotonic()
@@ -179,7 +179,7 @@ def _build(
     impressions: pa.Table | Path | None,
     cutoffs: pa.Table | None,
     as_of: datetime,
-    engine: Engine,
+    on_spark: bool,
 ) -> dict[str, Any]:
     """Build the offline tables; returns the fields of `PublishReport` that this settles."""
     partitions = None
@@ -197,12 +197,11 @@ def _build(
     )
     if cutoffs is not None:
         connection.table("cutoffs").write_parquet(str(generation / CUTOFFS))
-    if engine == "duckdb":
-        rows = tables.build(connection, generation)
-    elif partitions is not None:
-        rows = spark.build(connection, generation, partitions.new, as_of)
+    if on_spark:
+        files = partitions.new if partitions else None
+        rows = spark.build(connection, generation, files, as_of)
     else:
-        raise ValueError("engine 'spark': interactions must be a folder of day files")
+        rows = tables.build(connection, generation)
     create_latest(connection, "current_sequence", generation)
     [(events, users, longest, newest)] = connection.execute(
         "SELECT coalesce(sum(len(item_ids)), 0)::BIGINT, count(*), max(len(item_ids)),"

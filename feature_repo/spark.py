@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
+import yaml
 
 from feature_repo.inputs import COLUMNS
 from feature_repo.tables import HISTORY_LIMIT, MAX_GLOBAL_CUTS, SPILL
@@ -97,7 +98,7 @@ FROM impressions
 def build(
     connection: duckdb.DuckDBPyConnection,
     generation: Path,
-    events: list[Path],
+    events: list[Path] | None,
     as_of: datetime,
 ) -> dict[str, int]:
     """As `tables.build`, on Spark.
@@ -105,11 +106,15 @@ def build(
     Args:
         connection: with the relations of `tables`. The small ones are handed to Spark as files.
         generation: where to write; on a cluster, storage that all of it reaches.
-        events: the Parquet files of the interactions, which Spark reads itself.
+        events: the Parquet files of the interactions, which Spark reads itself; None for a table
+            that is small enough to be handed over like the others.
         as_of: no event after it is used.
     """
-    spark = _session()
+    spark = _session(generation)
     spill = generation / SPILL
+    if events is None:
+        events = [spill / "interactions.parquet"]
+        connection.table("interactions").write_parquet(str(events[0]))
     for name in ("cutoffs", "items", "impressions"):
         connection.table(name).write_parquet(f"{spill}/{name}.parquet")
         spark.read.parquet(f"{spill}/{name}.parquet").createOrReplaceTempView(name)
@@ -130,23 +135,24 @@ def build(
     return rows
 
 
-def _session() -> "SparkSession":
-    """Raises: DataError: Spark or Java is missing."""
+def _session(generation: Path) -> "SparkSession":
+    """With the settings that Feast will read the tables with.
+
+    Raises:
+        DataError: Spark or Java is missing.
+    """
     if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
         raise DataError(
-            "engine 'spark': no Java runtime (17 or later) on PATH or in JAVA_HOME; install one, "
-            "or use engine 'duckdb'"
+            "profile 'cluster': no Java runtime (17 or later) on PATH or in JAVA_HOME; install "
+            "one, or use the profile 'production'"
         )
     try:
         from pyspark.sql import SparkSession
     except ImportError:
         raise DataError(
-            "engine 'spark': pyspark is not installed; pip install 'sasrec-pipeline[spark]', "
-            "or use engine 'duckdb'"
+            "profile 'cluster': pyspark is not installed; pip install 'sasrec-pipeline[spark]', "
+            "or use the profile 'production'"
         ) from None
-    return (
-        SparkSession.builder.appName("sasrec-features")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
-        .getOrCreate()
-    )
+    settings = yaml.safe_load((generation / "feature_store.yaml").read_text())
+    builder = SparkSession.builder.appName("sasrec-features")
+    return builder.config(map=settings["offline_store"]["spark_conf"]).getOrCreate()

@@ -32,7 +32,10 @@ GENERATIONS = "generations"
 ONLINE_DATABASE = "online.db"
 CUTOFFS = "cutoffs.parquet"
 """The moments a generation was published for; absent when it was published for any."""
-PROFILES = ("local", "production")
+PROFILES = ("local", "production", "cluster")
+PROFILE_SETTING = "SASREC_FEATURE_PROFILE"
+"""The environment variable that chooses a profile, for whoever publishes. Readers need none: what
+is published says how it is read."""
 MEMORY_LIMIT = "4GB"
 """Of DuckDB, beyond which it spills to disk."""
 
@@ -109,14 +112,21 @@ def let_readers_in(generation: Path) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
 
 
-def configure(generation: Path, profile: str) -> None:
-    """Put the profile's `feature_store.yaml` into `generation`.
+def choose_profile(profile: str | None) -> str:
+    """The one given, else the one of `PROFILE_SETTING`, else "local".
 
     Raises:
         ValueError: no such profile.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"profile: '{profile}' is unknown; choose one of {', '.join(PROFILES)}")
+    chosen = profile or os.environ.get(PROFILE_SETTING, PROFILES[0])
+    if chosen not in PROFILES:
+        origin = "profile" if profile else PROFILE_SETTING
+        raise ValueError(f"{origin}: '{chosen}' is unknown; choose one of {', '.join(PROFILES)}")
+    return chosen
+
+
+def configure(generation: Path, profile: str) -> None:
+    """Put the profile's `feature_store.yaml` into `generation`."""
     template = Template(Path(__file__).with_name(f"feature_store.{profile}.yaml").read_text())
     # Feast itself fills in what names an environment variable.
     settings = template.safe_substitute(generation=generation.name)

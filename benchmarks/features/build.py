@@ -17,7 +17,7 @@ from feast import FeatureStore
 
 from benchmarks.features.simulate import DAYS, END, simulate, users_of
 from feature_repo.extract import sequences_as_of
-from feature_repo.publish import Engine, publish
+from feature_repo.publish import publish
 from sasrec.schema import TIMESTAMP
 
 T1 = END - timedelta(days=DAYS // 5)
@@ -29,22 +29,22 @@ LARGEST_ONLINE = 10_000_000
 and all its own, and a site of that size has another profile."""
 
 
-def measure(events: int, scratch: Path, engine: Engine = "duckdb") -> dict[str, Any]:
+def measure(events: int, scratch: Path, profile: str = "local") -> dict[str, Any]:
     """Build and extract `events` interactions in a fresh process, whose memory is measured."""
     with TemporaryDirectory(dir=scratch) as folder:
         days = Path(folder) / "days"
         simulate(events, days)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(_measure, (events, days, Path(folder) / "feature_store", engine))
+            return pool.apply(_measure, (events, days, Path(folder) / "feature_store", profile))
 
 
-def _measure(events: int, days: Path, repo_dir: Path, engine: Engine) -> dict[str, Any]:
+def _measure(events: int, days: Path, repo_dir: Path, profile: str) -> dict[str, Any]:
     users = [f"u{u}" for u in range(users_of(events) + 1)]
     cutoffs = [
         pa.table({"user_id": users, "cutoff": pa.array(np.full(len(users), t), TIMESTAMP)})
         for t in (T1.replace(tzinfo=None), T2.replace(tzinfo=None))
     ]
-    online = engine == "duckdb" and events <= LARGEST_ONLINE
+    online = profile == "local" and events <= LARGEST_ONLINE
     before = resource.getrusage(resource.RUSAGE_SELF)
     with nullcontext() if online else mock.patch.object(FeatureStore, "materialize"):
         report = publish(
@@ -54,7 +54,7 @@ def _measure(events: int, days: Path, repo_dir: Path, engine: Engine) -> dict[st
             impressions=None,
             cutoffs=pa.concat_tables(cutoffs),
             as_of=END,
-            engine=engine,
+            profile=profile,
         )
     started = time.monotonic()
     sequences = sequences_as_of(repo_dir, cutoffs[0])
@@ -73,7 +73,7 @@ def _measure(events: int, days: Path, repo_dir: Path, engine: Engine) -> dict[st
         "materialize_s": report.seconds["materialize"] if online else None,
         "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         # Spark's memory is its Java process's.
-        "peak_memory_gib": after.ru_maxrss / 2**20 if engine == "duckdb" else None,
+        "peak_memory_gib": after.ru_maxrss / 2**20 if profile == "local" else None,
         "extracted_rows": sequences.num_rows,
         "extracted_events": extracted,
     }

@@ -1,5 +1,6 @@
 import pyarrow as pa
 import pytest
+import redis
 
 from tests.feature_repo.redis_server import running_redis
 from tests.feature_repo.small_history import make_interactions
@@ -14,3 +15,13 @@ def interactions() -> pa.Table:
 def redis_url(tmp_path_factory):
     with running_redis(tmp_path_factory.mktemp("redis")) as url:
         yield url
+
+
+@pytest.fixture
+def server(redis_url, monkeypatch):
+    """A client of the Redis that the profiles with one use, empty before and after."""
+    monkeypatch.setenv("REDIS_CONNECTION", redis_url.removeprefix("redis://").removesuffix("/0"))
+    client = redis.Redis.from_url(redis_url)
+    client.flushall()
+    yield client
+    client.flushall()

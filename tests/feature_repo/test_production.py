@@ -1,8 +1,6 @@
 """The production profile: the same store, its online side in a real Redis."""
 
 import pyarrow as pa
-import pytest
-import redis
 
 from feature_repo.check_skew import check_skew
 from feature_repo.extract import sequences_as_of
@@ -16,15 +14,6 @@ from sasrec.schema import TIMESTAMP
 from tests.feature_repo.small_history import END
 
 USERS = 30
-
-
-@pytest.fixture
-def server(redis_url, monkeypatch):
-    monkeypatch.setenv("REDIS_CONNECTION", redis_url.removeprefix("redis://").removesuffix("/0"))
-    client = redis.Redis.from_url(redis_url)
-    client.flushall()
-    yield client
-    client.flushall()
 
 
 def run(repo_dir, interactions):

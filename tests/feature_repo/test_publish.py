@@ -11,7 +11,7 @@ import pytest
 
 from feature_repo.extract import sequences_as_of
 from feature_repo.publish import publish
-from feature_repo.store import current_generation, open_store
+from feature_repo.store import PROFILE_SETTING, current_generation, open_store
 from sasrec.schema import TIMESTAMP, DataError
 from tests.feature_repo.small_history import END
 
@@ -80,8 +80,17 @@ def test_tied_events_are_refused(tmp_path, interactions):
         _publish(tmp_path, pa.concat_tables([interactions, interactions.slice(0, 1)]), END)
 
 
+def test_one_setting_chooses_the_profile(tmp_path, interactions, monkeypatch):
+    monkeypatch.setenv(PROFILE_SETTING, "local")
+    _publish(tmp_path, interactions, END)
+    assert (current_generation(tmp_path) / "online.db").exists()
+    monkeypatch.setenv(PROFILE_SETTING, "cloud")
+    with pytest.raises(ValueError, match=f"^{PROFILE_SETTING}: 'cloud' is unknown; choose one of"):
+        _publish(tmp_path, interactions, END)
+
+
 def test_an_unknown_profile_is_refused(tmp_path, interactions):
-    with pytest.raises(ValueError, match="choose one of local, production"):
+    with pytest.raises(ValueError, match=r"^profile: 'cloud' is unknown; choose one of"):
         publish(
             tmp_path,
             interactions=interactions,
