@@ -18,9 +18,11 @@ from pydantic import (
     field_validator,
 )
 
+from components.image import IMAGE
 from components.report_outcome import report_outcome
 from components.settings import SettingsError
 from components.stage import STAGES
+from components.train_job import VARIABLE, TrainJobSettings
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|[KMGTP]i?)?$")]
 
@@ -51,7 +53,10 @@ class Resources(_Section):
     cpu: Quantity = Field(default="1", description="request; no limit, so that idle cores are used")
     memory: Quantity = Field(default="2Gi", description="request and limit")
     accelerator: str = Field(default="nvidia.com/gpu", description="resource name of a device")
-    accelerators: int = Field(default=0, ge=0, description="how many devices")
+    accelerators: int = Field(default=0, ge=0, description="how many devices, on each node")
+    nodes: int = Field(
+        default=1, ge=1, description="of `train`; several are a Kubeflow Trainer TrainJob"
+    )
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     retries: int = Field(default=2, ge=0, description="a repeated stage continues or starts over")
@@ -73,6 +78,9 @@ class PlatformSettings(_Section):
     pushgateway: str | None = Field(
         default=None, description="host:port of a Prometheus Pushgateway that learns the outcome"
     )
+    serving_namespace: str | None = Field(
+        default=None, description="of the Deployment sasrec-serving; `deploy` rolls the image out"
+    )
     keep_seconds: int = Field(default=7 * 86400, gt=0, description="of a finished run's pods")
     deadline_seconds: int = Field(default=24 * 3600, gt=0, description="of a whole run")
     defaults: Resources = Resources()
@@ -83,6 +91,8 @@ class PlatformSettings(_Section):
     def _stages_exist(cls, stages: dict[str, Resources]) -> dict[str, Resources]:
         if unknown := sorted(stages.keys() - set(STAGES)):
             raise ValueError(f"no stage '{unknown[0]}'; the stages are {', '.join(STAGES)}")
+        if several := [name for name, own in stages.items() if own.nodes > 1 and name != "train"]:
+            raise ValueError(f"{several[0]}: only train runs on several nodes")
         return stages
 
     @classmethod
@@ -103,6 +113,13 @@ class PlatformSettings(_Section):
             first = error.errors()[0]
             field = ".".join(map(str, first["loc"]))
             raise SettingsError(f"{path}: {field}: {first['msg']}") from None
+
+    @field_validator("defaults")
+    @classmethod
+    def _one_node_by_default(cls, defaults: Resources) -> Resources:
+        if defaults.nodes > 1:
+            raise ValueError("only train runs on several nodes")
+        return defaults
 
     def resources(self, stage: str) -> Resources:
         """The defaults, with what the file says about this stage on top."""
@@ -127,6 +144,9 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
                 define(*args, **kwargs)
         for name, task in Pipeline.get_default_pipeline().tasks.items():
             _place(task, settings, settings.resources(name.replace("-", "_")))
+            if name == "deploy" and settings.serving_namespace:
+                task.set_env_variable("SASREC_ROLLOUT_NAMESPACE", settings.serving_namespace)
+                task.set_env_variable("SASREC_ROLLOUT_IMAGE", IMAGE)
 
     return dsl.pipeline(
         name=pipeline.name,
@@ -142,6 +162,11 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
 def _place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resources) -> None:
     # Stages change the site, so a remembered answer is no substitute for running them.
     task.set_caching_options(False)
+    if resources.nodes > 1:
+        # The stage's own pod only starts the nodes and waits for them.
+        task.set_env_variable(VARIABLE, _train_job(settings, resources).model_dump_json())
+        limits = {"retries", "backoff_seconds", "timeout_seconds"}
+        resources = settings.defaults.model_copy(update=resources.model_dump(include=limits))
     task.set_cpu_request(resources.cpu)
     task.set_memory_request(resources.memory)
     task.set_memory_limit(resources.memory)
@@ -169,3 +194,19 @@ def _place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resour
     for secret in settings.secrets:
         keys = {key: variable for variable, key in secret.variables.items()}
         kubernetes.use_secret_as_env(task, secret.name, keys)
+
+
+def _train_job(settings: PlatformSettings, resources: Resources) -> TrainJobSettings:
+    devices = {resources.accelerator: str(resources.accelerators)} if resources.accelerators else {}
+    return TrainJobSettings(
+        image=IMAGE,
+        nodes=resources.nodes,
+        processes=max(1, resources.accelerators),
+        requests={"cpu": resources.cpu, "memory": resources.memory},
+        limits={"memory": resources.memory, **devices},
+        environment=settings.environment,
+        image_pull_secrets=settings.image_pull_secrets,
+        node_selector=resources.node_selector,
+        tolerations=tuple(t.model_dump(exclude_none=True) for t in resources.tolerations),
+        timeout_seconds=resources.timeout_seconds,
+    )

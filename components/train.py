@@ -13,29 +13,45 @@ def train(
     sequences: Input[Dataset],
     model: Output[Model],
 ):
-    """Write weights (safetensors), configuration and vocabulary; resume if killed before."""
+    """Write weights (safetensors), configuration and vocabulary; resume if killed before.
+
+    Where the platform settings give `train` several nodes, a TrainJob of this image trains.
+    """
     import shutil
     from pathlib import Path
 
     from components.fingerprint import training_key
     from components.settings import RunConfig
     from components.stage import stage
+    from components.train_job import TrainJobSettings
+    from components.train_on_nodes import NAMESPACE_FILE, train_on_nodes
     from sasrec import training
     from sasrec.data.dataset import SequenceDataset
+    from serving.kubernetes_api import connect
 
     with stage("train", run_dir) as current:
         run = RunConfig.parse(config)
         dataset = SequenceDataset.load(Path(sequences.path))
         progress_dir = Path(home) / "training" / training_key(run, dataset.description["sha256"])
         (current.run_dir / "training_dir").write_text(str(progress_dir))
-        result = training.train(
-            dataset.train,
-            dataset.validation,
-            dataset.vocabulary,
-            run.model,
-            run.train,
-            progress_dir,
-        )
+        if nodes := TrainJobSettings.from_environment():
+            result = train_on_nodes(
+                nodes,
+                config,
+                Path(sequences.path),
+                progress_dir,
+                connect(),
+                NAMESPACE_FILE.read_text(),
+            )
+        else:
+            result = training.train(
+                dataset.train,
+                dataset.validation,
+                dataset.vocabulary,
+                run.model,
+                run.train,
+                progress_dir,
+            )
         result.recommender.save(Path(model.path))
         shutil.copy(progress_dir / "train.jsonl", current.run_dir / "train.jsonl")
         shutil.rmtree(progress_dir)

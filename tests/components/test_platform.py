@@ -7,6 +7,7 @@ from kfp import compiler
 from components.platform import PlatformSettings, Resources, on_platform
 from components.settings import SettingsError
 from components.stage import STAGES
+from components.train_job import VARIABLE, TrainJobSettings
 from pipeline import sasrec_pipeline
 
 EXAMPLE = Path("deploy/platform.yaml")
@@ -137,6 +138,36 @@ def test_the_platform_does_not_change_what_is_computed(documents, tmp_path):
     assert plain["root"]["inputDefinitions"] == documents[0]["root"]["inputDefinitions"]
 
 
+def test_training_on_nodes_leaves_the_devices_to_the_nodes(tmp_path):
+    example = PlatformSettings.load(EXAMPLE)
+    stages = example.stages | {"train": example.stages["train"].model_copy(update={"nodes": 4})}
+    specification, platform = compiled(example.model_copy(update={"stages": stages}), tmp_path)
+    launcher = specification["deploymentSpec"]["executors"]["exec-train"]["container"]
+    environment = {entry["name"]: entry["value"] for entry in launcher["env"]}
+    job = TrainJobSettings.from_environment(environment)
+    assert (job.nodes, job.processes, job.image) == (4, 1, launcher["image"])
+    assert job.limits == {"memory": "16Gi", "nvidia.com/gpu": "1"}
+    assert job.node_selector["nvidia.com/gpu.product"].startswith("NVIDIA-H100")
+    assert job.tolerations == (
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
+    )
+    assert "accelerator" not in launcher["resources"]
+    assert launcher["resources"]["resourceMemoryLimit"] == example.defaults.memory
+    assert "nodeSelector" not in platform["deploymentSpec"]["executors"]["exec-train"]
+    others = specification["deploymentSpec"]["executors"]["exec-ingest"]["container"]["env"]
+    assert VARIABLE not in {entry["name"] for entry in others}
+
+
+def test_deploying_knows_where_serving_is_and_which_image_it_should_run(tmp_path):
+    specification, _ = compiled(PlatformSettings(serving_namespace="shop"), tmp_path)
+    executors = specification["deploymentSpec"]["executors"]
+    assert executors["exec-deploy"]["container"]["env"] == [
+        {"name": "SASREC_ROLLOUT_NAMESPACE", "value": "shop"},
+        {"name": "SASREC_ROLLOUT_IMAGE", "value": executors["exec-deploy"]["container"]["image"]},
+    ]
+    assert "env" not in executors["exec-train"]["container"]
+
+
 def test_a_stage_overrides_only_what_it_names():
     settings = PlatformSettings(
         defaults=Resources(cpu="2", memory="4Gi", retries=5),
@@ -154,6 +185,8 @@ def test_a_stage_overrides_only_what_it_names():
         ("stages: {train: {gpus: 1}}", "stages.train.gpus: Extra inputs"),
         ("defaults: {memory: lots}", "defaults.memory: String should match"),
         ("stages: {train: {accelerators: -1}}", "stages.train.accelerators"),
+        ("stages: {ingest: {nodes: 2}}", "stages: .*only train runs on several nodes"),
+        ("defaults: {nodes: 2}", "defaults: .*only train runs on several nodes"),
         ("defaults: [", "not YAML"),
     ],
 )

@@ -9,14 +9,17 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from kubeflow_trainer_api import models
 
+from components.platform import PlatformSettings
+from components.train_job_manifest import RUNTIME
 from serving.settings import Settings
 
 ROOT = Path("deploy/kubernetes")
 BASE = ROOT / "base"
 OVERLAYS = sorted(path.parent for path in ROOT.glob("overlays/*/kustomization.yaml"))
 VERSIONS = ("1.30", "1.35")
-OUTSIDE_KUBERNETES = "monitoring.coreos.com"
+OUTSIDE_KUBERNETES = ("monitoring.coreos.com/", "trainer.kubeflow.org/")
 
 
 def documents(path):
@@ -71,7 +74,7 @@ def container(pod):
     [
         pytest.param(d, id=name)
         for name, d in manifests()
-        if OUTSIDE_KUBERNETES not in d["apiVersion"]
+        if not d["apiVersion"].startswith(OUTSIDE_KUBERNETES)
     ],
 )
 def test_a_manifest_fits_the_schema(manifest, version):
@@ -84,7 +87,7 @@ def test_a_rendered_overlay_fits_the_schemas(overlay, version):
     rendered = render(overlay)
     assert {"Deployment", "Service", "NetworkPolicy"} <= {d["kind"] for d in rendered}
     for document in rendered:
-        if OUTSIDE_KUBERNETES not in document["apiVersion"]:
+        if not document["apiVersion"].startswith(OUTSIDE_KUBERNETES):
             kubernetes_validate.validate(document, version, strict=True)
 
 
@@ -99,7 +102,7 @@ def test_a_wrong_manifest_would_be_noticed(deployment):
 
 
 def test_every_file_of_a_folder_is_in_its_kustomization():
-    for folder in (BASE, ROOT / "monitoring"):
+    for folder in (BASE, ROOT / "monitoring", ROOT / "training"):
         [kustomization] = documents(folder / "kustomization.yaml")
         files = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
         assert set(kustomization["resources"]) == files
@@ -145,6 +148,66 @@ def test_settings_are_ones_that_serving_knows(monkeypatch, container):
     assert Settings().deadline_seconds == float(given["SASREC_DEADLINE_SECONDS"])
 
 
+# Training on nodes
+
+
+@pytest.fixture(scope="module")
+def runtime(base):
+    [runtime] = by_kind(base, "TrainingRuntime")
+    return runtime
+
+
+def test_the_training_runtime_fits_the_published_models_field_by_field(runtime):
+    # An unknown field would be dropped on the way.
+    assert models.TrainerV1alpha1TrainingRuntime.from_dict(runtime).to_dict() == runtime
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_pods_of_the_training_runtime_fit_the_schema(runtime, version):
+    [node] = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "node"}}
+    job["spec"] = node["template"]["spec"]
+    kubernetes_validate.validate(job, version, strict=True)
+
+
+def test_nodes_see_the_site_where_the_launcher_sees_it_and_are_as_restricted(runtime, pod):
+    assert runtime["metadata"]["name"] == RUNTIME
+    [node] = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    spec = node["template"]["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    # Trainer finds both by these names.
+    assert node["name"] == container["name"] == "node"
+    assert node["template"]["metadata"]["labels"] == {
+        "trainer.kubeflow.org/trainjob-ancestor-step": "trainer"
+    }
+    platform = PlatformSettings()
+    claims = {
+        volume["name"]: volume["persistentVolumeClaim"]["claimName"]
+        for volume in spec["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    [mount] = [mount for mount in container["volumeMounts"] if mount["name"] in claims]
+    assert claims[mount["name"]] == platform.volume_claim
+    assert mount["mountPath"] == platform.mount_path
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"] == pod["securityContext"]
+    assert container["securityContext"] == pod["containers"][0]["securityContext"]
+
+
+def test_an_overlay_can_add_training_on_nodes(tmp_path):
+    shutil.copytree(ROOT, tmp_path / "kubernetes")
+    path = tmp_path / "kubernetes/overlays/staging/kustomization.yaml"
+    [overlay] = documents(path)
+    path.write_text(yaml.safe_dump(overlay | {"components": ["../../training"]}))
+    rendered = render(path.parent)
+    [runtime] = by_kind(rendered, "TrainingRuntime")
+    assert runtime["metadata"]["namespace"] == overlay["namespace"]
+    assert {role["metadata"]["name"] for role in by_kind(rendered, "Role")} == {
+        "sasrec-rollout",
+        "sasrec-training",
+    }
+
+
 # Policies
 
 
@@ -185,12 +248,14 @@ def test_what_must_be_written_is_a_volume(container):
 def test_serving_has_no_rights_and_the_pipeline_only_the_rollout(base, pod):
     assert pod["automountServiceAccountToken"] is False
     subjects = [s["name"] for b in by_kind(base, "RoleBinding") for s in b["subjects"]]
-    assert subjects == ["sasrec-pipeline"]
+    assert set(subjects) == {"sasrec-pipeline"}
     assert not by_kind(base, "ClusterRole")
-    for rule in by_kind(base, "Role")[0]["rules"]:
+    for rule in [rule for role in by_kind(base, "Role") for rule in role["rules"]]:
         assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
         if {"patch", "update", "delete"} & set(rule["verbs"]):
-            assert rule["resourceNames"] == ["sasrec-serving"]
+            # TrainJobs are named by what they train, and only runs have any.
+            own = rule.get("resourceNames") == ["sasrec-serving"]
+            assert own or rule["resources"] == ["trainjobs"]
 
 
 def test_memory_is_bounded_and_the_processor_is_requested_but_not_capped(container):
