@@ -13,13 +13,19 @@ def deploy(
     sequences: Input[Dataset],
     deployment: Output[Artifact],
 ):
-    """Start BentoML on the candidate, ask it over HTTP, and only then move the alias."""
+    """Start BentoML on the candidate, ask it over HTTP, and only then move the alias.
+
+    Where the platform settings name serving's namespace, its pods are moved to this run's image.
+    """
     import json
     from pathlib import Path
 
     from components.stage import stage
     from sasrec.data.dataset import SequenceDataset
     from serving.deployment import deploy as deploy_version
+    from serving.kubernetes_api import connect
+    from serving.registry import open_store
+    from serving.rollout import RolloutSettings, roll_out
 
     with stage("deploy", run_dir) as current:
         dataset = SequenceDataset.load(Path(sequences.path))
@@ -32,6 +38,9 @@ def deploy(
             why=f"promoted by run {current.run_dir.name}",
             log=current.run_dir / "server.log",
         )
+        rollout = RolloutSettings()
+        if rollout.namespace:
+            roll_out(rollout, open_store(Path(home)), aliases, connect())
         text = json.dumps({**report.to_json(), "aliases": aliases.model_dump()}, indent=2)
         Path(deployment.path).write_text(text)
         (current.run_dir / "deployment.json").write_text(text)

@@ -61,7 +61,7 @@ def run_local(
             failed = not _execute(pipeline, config, home, run_dir, console)
     except KeyboardInterrupt:
         raise Interrupted from None
-        write_outcome(home, run_dir, succeeded=not failed)
+    write_outcome(home, run_dir, succeeded=not failed)
     if failed:
         _raise_failure(run_dir)
     evaluation = Evaluation.load(run_dir / "evaluation")
