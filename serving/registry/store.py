@@ -257,7 +257,7 @@ class ModelStore:
     ) -> None:
         line = {
             "at": datetime.now(UTC).isoformat(),
-            "who": getpass.getuser(),
+            "who": _who(),
             "action": action,
             "version": version,
             "from": before,
@@ -271,3 +271,11 @@ class ModelStore:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _who() -> str:
+    """The user's name; the number where it has none, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -1,4 +1,5 @@
 import json
+import os
 import threading
 
 import pytest
@@ -161,3 +162,11 @@ def test_commands(store, home, tmp_path):
     assert "matches 0 versions" in run("promote", "zz", status=2)
     run("gc", "--keep", "0")
     assert len(store.versions()) == 2  # champion and previous stay
+
+
+def test_a_user_without_a_name_is_written_down_as_a_number(store, monkeypatch):
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    store.promote(store.aliases().champion)
+    assert audit(store)[-1]["who"] == f"uid {os.getuid()}"
