@@ -4,7 +4,7 @@
 
 Every team starts from the same shop and the same first model, and every seed is another shop. A
 finished (team, seed) is one result file and is not run again, so the command can be stopped and
-repeated. One core needs about a quarter of an hour for all of it.
+repeated. One core needs about ten minutes for all of it.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def play(site: Site, team: Team, seed: int, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Play what is missing, then summarise and draw all there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=6, help="shops to play at")
+    parser.add_argument("--seeds", type=int, default=5, help="shops to play at")
     parser.add_argument("--rounds", type=int, default=8)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

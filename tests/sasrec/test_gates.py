@@ -265,6 +265,21 @@ def test_a_model_truly_five_percent_better_is_non_inferior_and_mostly_better(goo
     assert better > repeats / 2
 
 
+@pytest.mark.parametrize(("users", "least", "most"), [(6000, 15, 20), (500, 0, 10)])
+def test_an_equal_model_is_non_inferior_where_there_are_users_enough(good, users, least, most):
+    rng = np.random.default_rng(1)
+    passed = 0
+    for _ in range(20):
+        champion = next_item_ndcg(rng, users, 1.0)
+        fresh = rng.random(users) < 0.2
+        model = np.where(fresh, next_item_ndcg(rng, users, 1.0), champion)
+        evaluation = scored(good, model=model, champion=champion)
+        passed += bool(
+            judge(evaluation, check="non_inferior", metric="ndcg@10", margin=0.05).passed
+        )
+    assert least <= passed <= most
+
+
 GATE = {
     "name": "g", "check": "non_inferior", "metric": "ndcg@10", "margin": 0.1,
     "when_missing": "hold",
