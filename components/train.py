@@ -24,10 +24,8 @@ def train(
     from components.settings import RunConfig
     from components.stage import stage
     from components.train_job import TrainJobSettings
-    from components.train_on_nodes import NAMESPACE_FILE, train_on_nodes
     from sasrec import training
     from sasrec.data.dataset import SequenceDataset
-    from serving.kubernetes_api import connect
 
     with stage("train", run_dir) as current:
         run = RunConfig.parse(config)
@@ -35,6 +33,9 @@ def train(
         progress_dir = Path(home) / "training" / training_key(run, dataset.description["sha256"])
         (current.run_dir / "training_dir").write_text(str(progress_dir))
         if nodes := TrainJobSettings.from_environment():
+            from components.train_on_nodes import NAMESPACE_FILE, train_on_nodes
+            from serving.kubernetes_api import connect
+
             result = train_on_nodes(
                 nodes,
                 config,
