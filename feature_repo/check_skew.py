@@ -19,6 +19,7 @@ from feature_repo.history import HistoryStore, open_history
 from feature_repo.history.protocol import LIMIT
 from feature_repo.online import OnlineHistory, UserHistory, merge
 from feature_repo.publish import read_report
+from feature_repo.site import History, Home, feature_store_of, history_of, run
 from feature_repo.store import current_generation
 from feature_repo.tables import HISTORY_LIMIT
 from sasrec.schema import TIMESTAMP
@@ -104,17 +105,14 @@ def _sample_users(generation: Path, sample: int, seed: int) -> list[str]:
 
 
 def main(
-    home: Annotated[Path, typer.Option(help="The site, e.g. var/simulated.")],
-    history: Annotated[
-        str | None, typer.Option(help="redis:// address; a file of the site by default.")
-    ] = None,
+    home: Home,
+    history: History = None,
     sample: Annotated[int, typer.Option(help="Users to compare.")] = 200,
     seed: Annotated[int, typer.Option(help="Which users.")] = 0,
 ) -> None:
     """Print every difference; exit 1 if a user is skewed."""
-    repo_dir = home / "feature_store"
-    store = open_history(history or repo_dir / "history.db")
-    report = check_skew(repo_dir, store, sample=sample, seed=seed)
+    store = open_history(history_of(home, history))
+    report = check_skew(feature_store_of(home), store, sample=sample, seed=seed)
     for difference in report.differences:
         print(*difference, sep="\t")
     print(f"{report.skewed_users} of {report.users} users are skewed")
@@ -122,4 +120,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -12,6 +12,7 @@ from feature_repo import event_log
 from feature_repo.history import HistoryStore, open_history
 from feature_repo.online import OnlineHistory
 from feature_repo.publish import read_report
+from feature_repo.site import History, Home, Log, feature_store_of, history_of, log_of, run
 from feature_repo.store import delete_online, generations, only_publisher, published_generation
 
 
@@ -69,18 +70,16 @@ def _rewrite_without(file: Path, user_id: str) -> None:
 
 def main(
     user: Annotated[str, typer.Argument(help="The user's id.")],
-    home: Annotated[Path, typer.Option(help="The site, e.g. var/simulated.")],
-    history: Annotated[
-        str | None, typer.Option(help="redis:// address; a file of the site by default.")
-    ] = None,
+    home: Home,
+    history: History = None,
+    log: Log = None,
 ) -> None:
     """Remove a user from online stores, offline tables and the log; exit 1 if anything is left."""
-    repo_dir = home / "feature_store"
-    store = open_history(history or repo_dir / "history.db")
-    left = forget(repo_dir, home / "event_log", store, user)
+    store = open_history(history_of(home, history))
+    left = forget(feature_store_of(home), log_of(home, log), store, user)
     print("left of the user:", ", ".join(f"{place} {rows}" for place, rows in left.items()))
     raise typer.Exit(any(left.values()))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -1,15 +1,25 @@
-"""What serving logged becomes the next run's interactions and impressions."""
+"""What serving logged becomes the next run's interactions and impressions.
+
+`python -m feature_repo.intake --home HOME --dataset DATASET --into FOLDER` adds it to what the last
+run was trained on; FOLDER is the next run's data set.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import typer
 
-from feature_repo.event_log import Record
-from sasrec.schema import IMPRESSIONS, INTERACTIONS, TIMESTAMP
+from feature_repo.event_log import Record, read_log
+from feature_repo.site import Home, Log, log_of, run
+from sasrec.data import sources
+from sasrec.schema import IMPRESSIONS, INTERACTIONS, TIMESTAMP, DataError
 
 MAX_ID_LENGTH = 256
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -197,3 +207,64 @@ def _timestamps(microseconds: Iterable[int]) -> pa.Array:
 
 def _microseconds(moment: datetime) -> int:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def main(
+    home: Home,
+    into: Annotated[Path, typer.Option(help="Folder to write; made if absent.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="What to add the log to, as pipeline.py run reads it.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder with the raw files of a named data set.")
+    ] = None,
+    log: Log = None,
+    window: Annotated[float, typer.Option(help="Attribution window, hours.")] = 24,
+    retention: Annotated[float, typer.Option(help="Oldest event to take, days.")] = 3650,
+    event_type: Annotated[
+        list[str] | None, typer.Option(help="A known event type; repeatable. Any by default.")
+    ] = None,
+) -> None:
+    """Write the next run's data set, and say what was left out of it and why."""
+    taken = take_in(
+        read_log(log_of(home, log)),
+        now=datetime.now(UTC),
+        attribution_window=timedelta(hours=window),
+        retention=timedelta(days=retention),
+        event_types=frozenset(event_type) if event_type else None,
+    )
+    into.mkdir(parents=True, exist_ok=True)
+    interactions, impressions = taken.interactions, taken.impressions
+    if dataset:
+        base = sources.load(dataset, data_dir=data_dir)
+        if base.clock != "real":
+            raise DataError(f"{dataset}: it has an order but no time, so no log can follow it")
+        interactions = _after(base.interactions, interactions)
+        # A request taken in before may have been rewarded since.
+        known = pc.is_in(base.impressions["request_id"], impressions["request_id"])
+        impressions = pa.concat_tables(
+            [base.impressions.filter(pc.invert(known)).cast(IMPRESSIONS), impressions]
+        )
+        pq.write_table(base.items, into / "items.parquet")
+    pq.write_table(interactions, into / "interactions.parquet")
+    pq.write_table(impressions, into / "impressions.parquet")
+    print(
+        f"{into}: {interactions.num_rows:,} interactions, {taken.interactions.num_rows:,} of them "
+        f"from the log; {impressions.num_rows:,} impressions, {taken.impressions.num_rows:,} of "
+        "them from the log"
+    )
+    for reason, records in sorted(taken.quarantined.items()):
+        print(f"left out: {records:,} × {reason}")
+
+
+def _after(base: pa.Table, logged: pa.Table) -> pa.Table:
+    """Both, the source order of `logged` after that of `base`."""
+    first = (pc.max(base["sequence"]).as_py() or 0) + 1
+    position = logged.schema.get_field_index("sequence")
+    shifted = pc.add(logged["sequence"], first)
+    logged = logged.set_column(position, INTERACTIONS.field(position), shifted)
+    return pa.concat_tables([base.cast(INTERACTIONS), logged])
+
+
+if __name__ == "__main__":
+    run(main)

@@ -13,6 +13,7 @@ import typer
 
 from feature_repo.history import HistoryStore, open_history
 from feature_repo.online import OnlineHistory, merge
+from feature_repo.site import History, Home, feature_store_of, history_of, run
 from feature_repo.store import current_generation, open_store
 from feature_repo.tables import HISTORY_LIMIT
 from sasrec.schema import DataError
@@ -78,19 +79,16 @@ class Mirror:
 
 
 def main(
-    home: Annotated[Path, typer.Option(help="The site, e.g. var/simulated.")],
-    history: Annotated[
-        str | None, typer.Option(help="redis:// address; a file of the site by default.")
-    ] = None,
+    home: Home,
+    history: History = None,
     interval: Annotated[float, typer.Option(help="Seconds between looks when idle.")] = 0.5,
 ) -> None:
     """Mirror the online history into Feast until stopped."""
-    repo_dir = home / "feature_store"
-    mirror = Mirror(repo_dir, open_history(history or repo_dir / "history.db"))
+    mirror = Mirror(feature_store_of(home), open_history(history_of(home, history)))
     while True:
         if not mirror.run_once():
             time.sleep(interval)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from feature_repo.event_log import Record, read_log
 from feature_repo.history import Event, HistoryStore, open_history
+from feature_repo.site import History, Home, Log, history_of, log_of, run
 
 BATCH = 10_000
 
@@ -41,15 +38,14 @@ def _events(records: Iterable[Record]) -> Iterator[tuple[str, Event]]:
 
 
 def main(
-    home: Annotated[Path, typer.Option(help="The site, e.g. var/simulated.")],
-    history: Annotated[
-        str | None, typer.Option(help="redis:// address; a file of the site by default.")
-    ] = None,
+    home: Home,
+    history: History = None,
+    log: Log = None,
 ) -> None:
     """Bring the online history to the state of the event log."""
-    store = open_history(history or home / "feature_store" / "history.db")
-    print(f"{rebuild(store, read_log(home / 'event_log'))} events applied")
+    store = open_history(history_of(home, history))
+    print(f"{rebuild(store, read_log(log_of(home, log)))} events applied")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

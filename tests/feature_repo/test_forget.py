@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from feature_repo.event_log import read_log
 from feature_repo.forget import forget
 from feature_repo.history import Event, open_history
 from feature_repo.inputs import write_days
@@ -61,6 +62,22 @@ def test_the_command_removes_one_user_and_leaves_the_others(home):
     history = open_history(home / "feature_store" / "history.db")
     assert history.latest("u3", 10) == []
     assert len(history.latest("u4", 10)) == 1
+
+
+def test_the_command_looks_where_serving_was_told_to_write(home, monkeypatch):
+    log = EventLog(home / "elsewhere")
+    log.append([logged("u3")]).result()
+    log.close()
+    history = open_history(home / "elsewhere.db")
+    history.append("u3", Event("e", "i1", "view", 1))
+    monkeypatch.setenv("SASREC_HOME", str(home))
+    monkeypatch.setenv("SASREC_EVENT_LOG", str(home / "elsewhere"))
+    monkeypatch.setenv("SASREC_HISTORY", str(home / "elsewhere.db"))
+    command = [sys.executable, "-m", "feature_repo.forget", "u3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(read_log(home / "elsewhere")) == []
+    assert history.latest("u3", 10) == []
 
 
 def test_every_place_is_looked_at(home, monkeypatch):

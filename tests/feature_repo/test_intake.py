@@ -1,10 +1,16 @@
 """Logged events and slates become interactions and impressions; bad records are counted."""
 
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 
+import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.intake import take_in
+from sasrec.data import quality, sources
+from serving.event_log import EventLog
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 HOUR = 3_600_000_000
@@ -127,3 +133,44 @@ def test_bad_records_are_left_out_with_a_reason_and_the_rest_kept(record, reason
 def test_an_empty_log_gives_empty_tables_of_the_contract():
     intake = take_in([], now=NOW, attribution_window=timedelta(hours=1))
     assert intake.interactions.num_rows == intake.impressions.num_rows == 0
+
+
+def run_command(*arguments):
+    command = [sys.executable, "-m", "feature_repo.intake", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_adds_the_log_to_what_the_last_run_was_trained_on(tmp_path, interactions):
+    """The folder that it writes is a data set, and taking the same log in again adds nothing."""
+    base, into = tmp_path / "base.parquet", tmp_path / "next"
+    pq.write_table(interactions, base)
+    now = time.time_ns() // 1000
+    log = EventLog(tmp_path / "site" / "event_log")
+    log.append([slate(timestamp=now - HOUR), event(user_id="u", timestamp=now)]).result()
+    log.append([event(event_id="e2", timestamp=now + HOUR)]).result()
+    log.close()
+
+    done = run_command("--home", tmp_path / "site", "--dataset", base, "--into", into)
+    assert done.returncode == 0, done.stderr
+    assert "3,001 interactions, 1 of them from the log; 2 impressions" in done.stdout
+    assert "left out: 1 × event: from the future" in done.stdout
+
+    again = run_command("--home", tmp_path / "site", "--dataset", into, "--into", tmp_path / "n2")
+    assert again.returncode == 0, again.stderr
+    for folder in (into, tmp_path / "n2"):
+        source, _ = quality.clean(sources.load(str(folder)))
+        assert source.interactions.num_rows == interactions.num_rows + 1
+        assert source.impressions["reward"].to_pylist() == [1.0, None]
+        newest = max(source.interactions.to_pylist(), key=lambda row: row["timestamp"])
+        assert (newest["user_id"], newest["item_id"]) == ("u", "a")
+
+
+def test_the_command_refuses_a_base_without_times_in_one_line(tmp_path):
+    (tmp_path / "order.txt").write_text("1 1\n1 2\n")
+    done = run_command(
+        "--home", tmp_path, "--dataset", tmp_path / "order.txt", "--into", tmp_path / "next"
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "no time" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
