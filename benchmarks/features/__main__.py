@@ -82,6 +82,7 @@ def _keep(name: str, result: dict[str, Any]) -> None:
         "cores": os.cpu_count(),
         "load_average": os.getloadavg()[0],
         "niceness": os.nice(0),
+        "real_time": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),
         "feast": version("feast"),
         "duckdb": version("duckdb"),
         "redis": version("redis"),
