@@ -8,9 +8,13 @@ body limit and no authentication (ours), and its timeout holds a timer per reque
 import bentoml
 
 from serving.app import create_app
+from serving.processes import end_with_parent
 from serving.registry.bento import unpack
 from serving.settings import load_settings
 
+if bentoml.server_context.worker_index is not None:
+    # Workers have sessions of their own: those of a killed supervisor would keep its port.
+    end_with_parent()
 settings = load_settings()
 if version := unpack(settings.home / "models"):
     settings = settings.model_copy(update={"model_version": version})

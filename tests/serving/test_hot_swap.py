@@ -1,13 +1,12 @@
 import time
 
 import pytest
-from safetensors.torch import load_file, save
 
+from benchmarks.faults import damage
 from serving import metrics
 from serving.hot_swap import LiveModels
 from serving.registry import ModelStore, RegistryError
-from serving.registry.files import replace, sha256
-from serving.registry.store import GOLDEN, MANIFEST, Manifest
+from serving.registry.store import GOLDEN, MANIFEST
 from tests.serving.sites import register
 
 
@@ -71,68 +70,27 @@ def test_a_challenger_comes_and_goes(live, store, tmp_path):
     assert live.current.challenger is None
 
 
-def flipped_byte(directory):
-    weights = directory / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-3] ^= 0x40
-    overwrite(weights, bytes(content))
-
-
-def truncated(directory):
-    weights = directory / "model.safetensors"
-    overwrite(weights, weights.read_bytes()[:-100])
-
-
 def missing(directory):
     (directory / "vocabulary.json").unlink()
 
 
 def not_a_manifest(directory):
-    overwrite(directory / MANIFEST, b'{"version": 1}')
-
-
-def another_model_under_this_name(directory):
-    """Digests agree, and yet these are not the weights that answered the golden requests."""
-    path = directory / "model.safetensors"
-    weights = load_file(path)
-    weights["item_embedding.weight"] = weights["item_embedding.weight"].roll(1, dims=1)
-    overwrite(path, save(weights))
-    reseal(directory)
-
-
-def foreign_config(directory):
-    overwrite(directory / "config.json", b'{"dim": 16, "layers": 3}')
-    reseal(directory)
-
-
-def overwrite(path, content):
-    path.chmod(0o644)
-    path.write_bytes(content)
-
-
-def reseal(directory):
-    manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
-    files = {name: sha256(directory / name) for name in manifest.files}
-    sealed = manifest.model_copy(update={"files": files})
-    replace(directory / MANIFEST, sealed.model_dump_json().encode())
+    damage.overwrite(directory / MANIFEST, b'{"version": 1}')
 
 
 @pytest.mark.parametrize(
-    "damage",
+    "spoil",
     [
-        flipped_byte,
-        truncated,
+        *damage.KINDS,
         missing,
         not_a_manifest,
-        another_model_under_this_name,
-        foreign_config,
     ],
-    ids=lambda damage: damage.__name__,
+    ids=lambda spoil: spoil.__name__,
 )
-def test_a_broken_version_is_refused_and_the_old_one_serves_on(live, store, tmp_path, damage):
+def test_a_broken_version_is_refused_and_the_old_one_serves_on(live, store, tmp_path, spoil):
     first = store.aliases().champion
     second = register(store.root.parent, tmp_path, seed=2)
-    damage(store.path(second))
+    spoil(store.path(second))
     before = refusals()
     aliases = store.aliases()
     promoted = aliases.promoted(second, "champion")

@@ -1,0 +1,1 @@
+"""What serving survives: faults of each kind, brought about on real processes and counted."""

@@ -1,0 +1,122 @@
+"""All faults in their long forms: what was done, what came of it, and which targets held.
+
+python -m benchmarks.faults
+python -m benchmarks.faults swap kills
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.faults.disk import fail_fsync, fill_disk
+from benchmarks.faults.history_away import take_history_away
+from benchmarks.faults.hostile import hostile_bodies, random_paths_and_users, read_by_schema
+from benchmarks.faults.kills import kill_under_load
+from benchmarks.faults.site import make_site
+from benchmarks.faults.swap import swap_under_load
+from benchmarks.provenance import provenance
+
+RESULT = Path(__file__).parents[1] / "results" / "faults.json"
+
+FAULTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "swap": partial(swap_under_load, swaps=20, rollbacks=4),
+    "kills": partial(kill_under_load, kills=100, whole_server_every=10),
+    "history_away": partial(take_history_away, seconds=15.0),
+    "disk_full": partial(fill_disk, refusals=500),
+    "fsync_fails": partial(fail_fsync, refusals=500),
+    "hostile_bodies": partial(hostile_bodies, bodies=10_000, huge=20),
+    "random_paths": partial(random_paths_and_users, requests=1_000),
+    "schema": partial(read_by_schema, examples=300),
+}
+Result = dict[str, Any]
+
+
+def targets(name: str, result: Result) -> dict[str, bool]:
+    """What must hold of a fault's result."""
+    checks: dict[str, Callable[[Result], dict[str, bool]]] = {
+        "swap": lambda r: {
+            "0 failed requests": r["failed_requests"] == 0,
+            "every broken version refused by every worker": all(
+                n == r["workers"] for n in r["broken_versions_refused_by_workers"].values()
+            ),
+            "skew <= 2 s": r["skew_seconds"]["worst"] <= 2,
+            "rollback <= 1 s": r["rollback_seconds"]["worst"] <= 1,
+        },
+        "kills": lambda r: {
+            "0 acknowledged events lost": not r["lost_from_the_log"] + r["lost_from_histories"],
+            "0 applied twice": r["applied_twice"] == 0,
+        },
+        "history_away": lambda r: {
+            f"{kind}: {target}": held
+            for kind in ("stopped", "hung")
+            for target, held in _away(r[kind]).items()
+        },
+        "disk_full": _disk,
+        "fsync_fails": _disk,
+        "hostile_bodies": lambda r: {
+            "no 5xx": r["server_errors"] == 0,
+            "worker survived": r["worker_survived"],
+            "memory flat (+5 MB at most)": r["memory_megabytes"]["after"]
+            <= r["memory_megabytes"]["before"] + 5,
+        },
+        "random_paths": lambda r: {
+            "no new series": r["series_after"] == r["series_before"],
+            "canary in no log": r["canary_in_logs"] == 0,
+        },
+        "schema": lambda r: {"no violation": r["exit_status"] == 0 and not r["failures"]},
+    }
+    return checks[name](result)
+
+
+def _away(r: Result) -> dict[str, bool]:
+    return {
+        "100 % answered 200, degraded": r["requests"] == r["answered_200"] == r["degraded"],
+        "p99 <= 60 ms": r["milliseconds"]["p99"] <= 60,
+        "recovery <= 5 s": r["recovery_seconds"] <= 5,
+        "every event acknowledged, and there after": r["events_sent"] == r["events_acknowledged"]
+        and r["events_missing_after_recovery"] == 0,
+    }
+
+
+def _disk(r: Result) -> dict[str, bool]:
+    return {
+        "events are 202 or 503": set(r["events_by_status"]) == {"202", "503"},
+        "recommendations go on": set(r["recommendations_by_status_meanwhile"]) == {"200"},
+        "events are 202 afterwards": set(r["events_by_status_afterwards"]) == {"202"},
+        "nothing acknowledged is lost": r["acknowledged_and_lost"] == 0,
+    }
+
+
+def main(
+    faults: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(FAULTS)}.")] = None,
+) -> None:
+    """Bring the faults about, write the result, and say which targets held."""
+    results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    missed = 0
+    for name in faults or FAULTS:
+        with tempfile.TemporaryDirectory(prefix="sasrec-faults-") as scratch:
+            folder = Path(scratch)
+            started = time.monotonic()
+            result = FAULTS[name](make_site(folder / "site"), folder)
+        held = targets(name, result)
+        results[name] = {
+            **result,
+            "targets": held,
+            "took_seconds": round(time.monotonic() - started, 1),
+            "provenance": provenance(),
+        }
+        RESULT.write_text(json.dumps(results, indent=2) + "\n")
+        for target, ok in held.items():
+            print(f"{'held  ' if ok else 'MISSED'}  {name}: {target}", flush=True)
+        missed += not all(held.values())
+    raise typer.Exit(bool(missed))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,94 @@
+"""Short forms of `python -m benchmarks.faults`: real servers, real kills.
+
+Times are not judged here, for other tests run beside: benchmarks/results/faults.json has them.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.faults import damage, disk, hostile
+from benchmarks.faults.history_away import take_history_away
+from benchmarks.faults.kills import kill_under_load
+from benchmarks.faults.server import Server
+from benchmarks.faults.site import make_site
+from benchmarks.faults.swap import WORKERS, swap_under_load
+from tests.feature_repo.redis_server import require_redis
+
+
+@pytest.fixture
+def site(tmp_path):
+    return make_site(tmp_path / "site")
+
+
+def test_versions_come_and_go_under_load_and_broken_ones_never_serve(site, tmp_path):
+    result = swap_under_load(site, tmp_path, swaps=6, rollbacks=1)
+    assert result["requests"] > 100
+    assert result["failed_requests"] == 0
+    refusals = result["broken_versions_refused_by_workers"]
+    assert refusals == {kind.__name__: WORKERS for kind in damage.KINDS}
+
+
+def test_kill_9_loses_no_acknowledged_event_and_applies_none_twice(site, tmp_path):
+    result = kill_under_load(site, tmp_path, kills=6, whole_server_every=3)
+    assert result["kills"] == {"worker": 4, "server": 2}
+    assert result["acknowledged_events"] > 100
+    losses = ("lost_from_the_log", "lost_from_histories", "applied_twice")
+    assert {name: result[name] for name in losses} == dict.fromkeys(losses, 0)
+
+
+def test_workers_do_not_outlive_a_killed_supervisor_and_keep_its_port(site, tmp_path):
+    with Server(site, tmp_path / "server.log") as server:
+        workers = server.workers()
+        server.kill_supervisor()
+        gone, alive = psutil.wait_procs(workers, timeout=60)
+        assert (len(gone), alive) == (2, [])
+        server.start()
+
+
+def test_without_its_history_the_service_answers_degraded_and_recovers(site, tmp_path):
+    require_redis()
+    result = take_history_away(site, tmp_path, seconds=3.0)
+    for kind in ("stopped", "hung"):
+        away = result[kind]
+        assert away["requests"] == away["answered_200"] == away["degraded"] > 20, kind
+        assert away["events_sent"] == away["events_acknowledged"] > 3, kind
+        assert away["events_missing_after_recovery"] == 0, kind
+
+
+@pytest.mark.parametrize("fault", [disk.fill_disk, disk.fail_fsync], ids=lambda f: f.__name__)
+def test_a_disk_that_takes_no_events_is_a_503_and_loses_none(site, tmp_path, fault):
+    try:
+        result = fault(site, tmp_path, refusals=20)
+    except PermissionError as error:
+        pytest.skip(str(error))
+    assert set(result["events_by_status"]) == {"202", "503"}
+    assert set(result["recommendations_by_status_meanwhile"]) == {"200"}
+    assert set(result["events_by_status_afterwards"]) == {"202"}
+    assert result["acknowledged_and_lost"] == 0
+    assert result["refused_and_logged"] == 0
+
+
+def test_hostile_bodies_are_refused_and_leave_nothing_behind(site, tmp_path):
+    result = hostile.hostile_bodies(site, tmp_path, bodies=1_000, huge=4)
+    assert result["server_errors"] == 0
+    assert result["worker_survived"]
+    assert set(result["huge_by_status"]) == {"413"}
+    memory = result["memory_megabytes"]
+    assert memory["after"] < memory["before"] + 20
+
+
+def test_random_paths_and_users_add_no_series_and_no_name_to_a_log(site, tmp_path):
+    result = hostile.random_paths_and_users(site, tmp_path, requests=50)
+    assert result["series_after"] == result["series_before"]
+    assert result["canary_in_logs"] == 0
+
+
+def test_every_answer_is_as_the_openapi_document_says(site, tmp_path):
+    if not shutil.which("schemathesis", path=Path(sys.executable).parent):
+        pytest.skip("schemathesis is not installed; it is among the extra 'dev'")
+    result = hostile.read_by_schema(site, tmp_path, examples=20)
+    assert (result["failures"], result["exit_status"]) == ([], 0)
