@@ -31,12 +31,17 @@ def require_redis() -> str:
     return found
 
 
-@contextmanager
-def running_redis(folder: Path) -> Iterator[str]:
-    """A server that syncs every write to `folder`; yields its URL."""
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def running_redis(folder: Path, port: int | None = None) -> Iterator[str]:
+    """A server that syncs every write to `folder`; yields its URL. It ends by a kill."""
+    port = port or free_port()
     server = subprocess.Popen(
         [
             require_redis(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder),
@@ -49,7 +54,7 @@ def running_redis(folder: Path) -> Iterator[str]:
             _wait_until_ready(client)
         yield f"redis://127.0.0.1:{port}/0"
     finally:
-        server.terminate()
+        server.kill()
         server.wait()
 
 
