@@ -89,7 +89,12 @@ def _growth(smaller: dict[str, Any], larger: dict[str, Any]) -> float:
 
 def _histories() -> list[Row]:
     rows = [Row("the disk alone: 4 KiB and fdatasync, p99", None, "ms", lambda r: r["disk"]["p99"])]
-    for store, append_target in (("sqlite", 2.0), ("redis everysec", 1.0), ("redis always", None)):
+    for store, append_target in (
+        ("sqlite", 2.0),
+        ("sqlite in memory", None),
+        ("redis everysec", 1.0),
+        ("redis always", None),
+    ):
         part = f"history {store}"
         for processes in ("1_processes", "4_processes"):
             who = f"{store}, {processes[0]} process{'es' if processes[0] != '1' else ''}"
