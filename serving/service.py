@@ -5,6 +5,9 @@ out of the way: its metrics label raw paths and its access log names them (both 
 body limit and no authentication (ours), and its timeout holds a timer per request (kept short).
 """
 
+import os
+import sys
+
 import bentoml
 
 from serving.app import create_app
@@ -12,9 +15,15 @@ from serving.processes import end_with_parent
 from serving.registry.bento import unpack
 from serving.settings import load_settings
 
-if bentoml.server_context.worker_index is not None:
-    # Workers have sessions of their own: those of a killed supervisor would keep its port.
+SUPERVISOR = "SASREC_SUPERVISOR_PID"
+
+# Workers have sessions of their own: those of a killed supervisor would keep its port.
+if bentoml.server_context.worker_index is None:
+    os.environ[SUPERVISOR] = str(os.getpid())
+else:
     end_with_parent()
+    if os.getppid() != int(os.environ[SUPERVISOR]):
+        sys.exit("the supervisor is gone")
 settings = load_settings()
 if version := unpack(settings.home / "models"):
     settings = settings.model_copy(update={"model_version": version})

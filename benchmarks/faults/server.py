@@ -84,13 +84,14 @@ class Server:
 
     def kill(self) -> None:
         """End all its processes at once, without a word."""
-        # The supervisor first, so that it starts no more of them.
-        processes = [psutil.Process(self._process.pid), *self.workers()]
-        for process in processes:
+        supervisor = psutil.Process(self._process.pid)
+        supervisor.suspend()  # so that it starts no more of them
+        children = supervisor.children()
+        for process in [*children, supervisor]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait()
-        psutil.wait_procs(processes[1:])
+        psutil.wait_procs(children)
 
     def kill_supervisor(self) -> None:
         """End the supervisor alone, without a word; its workers are to follow."""

@@ -1,5 +1,6 @@
 """Champions that come and go under load, some of them broken."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from benchmarks.faults.site import Site
 WORKERS = 2
 PATIENCE = 60.0
 SETTLED = 0.5  # seconds without an answer of another version
-REFUSED = "reco_swap_failures_total"
 
 
 def swap_under_load(site: Site, folder: Path, *, swaps: int, rollbacks: int) -> dict[str, Any]:
@@ -86,18 +86,18 @@ def _offer_broken(
     serving = _champion(site)
     version = site.add_version(seed)
     kind(site.store.path(version))
-    before = server.series().get(REFUSED, 0.0)
     started = time.monotonic()
     _move_alias(site, version)
     deadline = started + PATIENCE
-    while (refusals := server.series()[REFUSED] - before) < WORKERS:
-        assert time.monotonic() < deadline, f"{kind.__name__}: refused by {refusals} workers"
+    refusal = re.compile(rf"sasrec:(\d+)\] hot swap: refused version {version}")
+    while len(refusals := set(refusal.findall(server.log.read_text()))) < WORKERS:
+        assert time.monotonic() < deadline, f"{kind.__name__}: refused by workers {refusals}"
         time.sleep(0.05)
     time.sleep(SETTLED)
     served = {answer.version for answer in load.since(started)}
     assert served == {serving}, f"{kind.__name__}: {served} served"
     site.store.rollback(why="broken")
-    return int(refusals)
+    return len(refusals)
 
 
 def _move_alias(site: Site, version: str) -> None:
