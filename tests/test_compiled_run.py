@@ -80,6 +80,7 @@ def test_the_compiled_documents_run_from_their_file_to_a_served_model(tmp_path, 
     platform |= {
         "pushgateway": pushgateway,
         "serving_namespace": "sasrec",
+        "secrets": [],
         "environment": {
             "OMP_NUM_THREADS": "1",
             "KUBECONFIG": kubeconfig,

@@ -83,7 +83,10 @@ def test_every_pod_mounts_the_site_and_may_not_be_root(pods):
 def test_secrets_arrive_as_variables_and_no_value_is_compiled_in(pods):
     [secret] = pods["exec-publish-features"]["secretAsEnv"]
     assert secret["secretName"] == "sasrec-redis"
-    assert secret["keyToEnv"] == [{"secretKey": "connection", "envVar": "REDIS_CONNECTION"}]
+    assert secret["keyToEnv"] == [
+        {"secretKey": "connection", "envVar": "REDIS_CONNECTION"},
+        {"secretKey": "url", "envVar": "SASREC_HISTORY"},
+    ]
 
 
 def test_the_environment_reaches_the_containers(containers):
@@ -176,6 +179,23 @@ def test_a_stage_overrides_only_what_it_names():
     train = settings.resources("train")
     assert (train.cpu, train.memory, train.retries, train.accelerators) == ("2", "64Gi", 5, 2)
     assert settings.resources("ingest") == settings.defaults
+
+
+def test_runs_and_serving_use_the_same_redis_by_the_same_secret():
+    """What a run publishes is what the pods read."""
+    platform = PlatformSettings.load(EXAMPLE)
+    deployment = yaml.safe_load(Path("deploy/kubernetes/base/serving-deployment.yaml").read_text())
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    given = {
+        entry["name"]: entry["valueFrom"]["secretKeyRef"]
+        for entry in container["env"]
+        if "valueFrom" in entry
+    }
+    [secret] = platform.secrets
+    assert {
+        name: {"name": secret.name, "key": key} for name, key in secret.variables.items()
+    } == given
+    assert platform.environment["SASREC_FEATURE_PROFILE"] == "production"
 
 
 @pytest.mark.parametrize(
