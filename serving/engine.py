@@ -8,9 +8,9 @@ import torch
 
 from sasrec.calibration import FILE as CALIBRATION
 from sasrec.calibration import Calibration
-from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING
-from sasrec.recommender import Recommender
+from sasrec.recommender import MICROSECONDS, Recommender
+from serving.encoder import Encoder
 from serving.items import load_items
 
 
@@ -25,6 +25,7 @@ class Engine:
         self.version = Path(directory).name
         self.recommender = Recommender.load(Path(directory))
         self.vocabulary = self.recommender.vocabulary
+        self._encoder = Encoder(self.recommender.model)
         self.items = load_items(directory, self.vocabulary)
         calibrated = (Path(directory) / CALIBRATION).exists()
         self._calibration = Calibration.load(Path(directory)) if calibrated else None
@@ -60,7 +61,7 @@ class Engine:
         return eligible
 
     def scores(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> np.ndarray:
-        """(V + 1,) float32 scores of the next item; -inf for padding.
+        """(V + 1,) float32 scores of the next item; -inf for padding, 0 without a known item.
 
         Args:
             item_ids: the history, oldest first, unknown items included.
@@ -68,13 +69,17 @@ class Engine:
         """
         indices = self.vocabulary.encode(item_ids)
         known = indices != PADDING
-        history = PackedSequences(
-            indices[known],
-            np.array([0, known.sum()], dtype=np.int32),
-            np.asarray(timestamps, dtype=np.int64)[known],
-        )
-        with torch.inference_mode():
-            return self.recommender.logits(history)[0].numpy()
+        if not known.any():
+            scores = np.zeros(len(self.vocabulary) + 1, dtype=np.float32)
+        else:
+            seconds = np.asarray(timestamps, dtype=np.int64)[known] // MICROSECONDS
+            with torch.inference_mode():
+                hidden = self._encoder.encode(
+                    torch.from_numpy(indices[known]), torch.from_numpy(seconds)
+                )
+                scores = (self._encoder.matrix @ hidden).numpy()
+        scores[PADDING] = -np.inf
+        return scores
 
     def p_interact(self, scores: np.ndarray) -> list[float | None]:
         """Calibrated P(interacted | served) of a slate's slots; None where there is no curve.

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,10 +29,10 @@ class PortInUse(ServerFailed):
     """Another process listens on the port."""
 
 
-def command(host: str, port: int) -> list[str]:
+def command(host: str, port: int, service: str = SERVICE) -> list[str]:
     """The command line of a server."""
     return [
-        sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", host, "--port", str(port)
+        sys.executable, "-m", "bentoml", "serve", service, "--host", host, "--port", str(port)
     ]  # fmt: skip
 
 
@@ -93,11 +93,24 @@ def running_server(
     """
     port = port or free_port(host)
     url = f"http://{host}:{port}"
+    with running(command(host, port), environment(home, **(settings or {})), url, log):
+        yield url
+
+
+@contextmanager
+def running(
+    command_line: Sequence[str], env: Mapping[str, str], url: str, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that answers `url`/readyz, ready on entry and gone on exit with all it started.
+
+    Raises:
+        ServerFailed: it did not become ready; the message ends with its last line of output.
+    """
     with log.open("wb") as output:
         # Its own session: one signal reaches the supervisor and all workers.
         process = subprocess.Popen(
-            command(host, port),
-            env=environment(home, **(settings or {})),
+            command_line,
+            env=env,
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -107,7 +120,7 @@ def running_server(
         try:
             with _stopping_on_sigterm():
                 _wait_until_ready(process, url, log)
-                yield url
+                yield process
         finally:
             stop_group(process)
 
