@@ -157,7 +157,8 @@ def _check(
     )
     require(heads >= 1, "q", "at least one head", heads)
     for name, tensor in (("k", k), ("v", v)):
-        require(tensor.shape == q.shape, name, f"q's shape {tuple(q.shape)}", tuple(tensor.shape))
+        shape = tuple(q.shape)
+        require(tensor.shape == q.shape, name, "q's shape {}", tuple(tensor.shape), shape)
         checks.check_same(tensor, q, name, "q")
     require(cu_seqlens.dtype == torch.int32, "cu_seqlens", "int32", cu_seqlens.dtype)
     require(
@@ -186,7 +187,13 @@ def _check(
     )
     if timestamps is not None:
         require(timestamps.dtype == torch.int64, "timestamps", "int64", timestamps.dtype)
-        require(timestamps.shape == (tokens,), "timestamps", f"shape ({tokens},)", timestamps.shape)
+        require(
+            timestamps.shape == (tokens,),
+            "timestamps",
+            "shape ({},)",
+            tuple(timestamps.shape),
+            tokens,
+        )
         checks.check_device(timestamps, q, "timestamps", "q")
 
 
@@ -212,9 +219,10 @@ def _attention(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     _check_contents(q.shape[0], cu_seqlens, timestamps)
-    return backend.attention(q.device).forward(
-        q, k, v, cu_seqlens, seed, position_bias, time_bias, timestamps, dropout_p, scale
-    )
+    with backend.autocast_off(q):
+        return backend.attention(q.device).forward(
+            q, k, v, cu_seqlens, seed, position_bias, time_bias, timestamps, dropout_p, scale
+        )
 
 
 @torch.library.custom_op("kernels::attention_backward", mutates_args=())
@@ -234,22 +242,23 @@ def _attention_backward(
     dropout_p: float,
     scale: float,
 ) -> list[Tensor]:
-    gradients = backend.attention(q.device).backward(
-        d_out,
-        d_lse,
-        q,
-        k,
-        v,
-        out,
-        lse,
-        cu_seqlens,
-        seed,
-        position_bias,
-        time_bias,
-        timestamps,
-        dropout_p,
-        scale,
-    )
+    with backend.autocast_off(q):
+        gradients = backend.attention(q.device).backward(
+            d_out,
+            d_lse,
+            q,
+            k,
+            v,
+            out,
+            lse,
+            cu_seqlens,
+            seed,
+            position_bias,
+            time_bias,
+            timestamps,
+            dropout_p,
+            scale,
+        )
     return [gradient for gradient in gradients if gradient is not None]
 
 

@@ -83,7 +83,7 @@ def _hash_keys(seed, head, tokens, STREAM: tl.constexpr):
     lane = (head * STREAMS + STREAM).to(tl.uint32)
     first = _mix(low + lane * GOLDEN)
     second = _mix(first ^ high)
-    key = _mix(_mix(tokens.to(tl.uint32) + first) ^ second)
+    key = _mix(_mix(tokens.to(tl.uint32) + second) + first)
     return key.to(tl.int32, bitcast=True)
 
 

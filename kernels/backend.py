@@ -1,5 +1,7 @@
 """Which implementation a call runs on: Triton on CUDA, blocked torch on the CPU.
 
+A loss whose rows are too wide for a Triton tile runs in blocked torch on the GPU as well.
+
 With ``TRITON_INTERPRET=1`` CPU tensors go to the Triton kernels as well, interpreted: that is how
 the tests run them without a GPU.
 """
@@ -8,6 +10,7 @@ import os
 from types import ModuleType
 
 import torch
+from torch import Tensor
 
 from kernels import attention_cpu, cross_entropy_cpu
 
@@ -17,6 +20,15 @@ try:
     from kernels import attention_triton, cross_entropy_triton
 except ImportError:  # no Triton on this platform
     attention_triton = cross_entropy_triton = None
+
+
+def autocast_off(tensor: Tensor) -> torch.autocast:
+    """A context in which an implementation's own float32 products stay float32.
+
+    Autocast has done its work when an operator's inputs are converted; left on, it would reach
+    the products inside as well.
+    """
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _choose(device: torch.device, triton: ModuleType | None, cpu: ModuleType) -> ModuleType:
@@ -33,6 +45,9 @@ def attention(device: torch.device) -> ModuleType:
     return _choose(device, attention_triton, attention_cpu)
 
 
-def cross_entropy(device: torch.device) -> ModuleType:
+def cross_entropy(hidden: Tensor) -> ModuleType:
     """The module with the losses' ``forward`` and ``items_gradient``."""
-    return _choose(device, cross_entropy_triton, cross_entropy_cpu)
+    chosen = _choose(hidden.device, cross_entropy_triton, cross_entropy_cpu)
+    if chosen is cross_entropy_triton and not chosen.fits(hidden):
+        return cross_entropy_cpu
+    return chosen

@@ -19,10 +19,14 @@ def contents_are_checked(device: torch.device) -> bool:
     return device.type == "cpu" or os.environ.get("KERNELS_DEBUG") == "1"
 
 
-def require(condition: bool, argument: str, expected: str, got: object) -> None:
-    """Raise a ``ValueError`` about ``argument`` unless the condition holds."""
+def require(condition: bool, argument: str, expected: str, got: object, *values: object) -> None:
+    """Raise a ``ValueError`` about ``argument`` unless the condition holds.
+
+    ``values`` fill the ``{}`` of ``expected``. A size goes there: in an f-string, it would be
+    formatted before the check, and ``torch.compile`` would compile anew for every size.
+    """
     if not condition:
-        raise ValueError(f"{argument}: expected {expected}, got {got}")
+        raise ValueError(f"{argument}: expected {expected.format(*values)}, got {got}")
 
 
 def check_float_dtype(tensor: Tensor, argument: str) -> None:
@@ -54,7 +58,7 @@ def check_ids_contents(ids: Tensor, argument: str, rows: int) -> None:
     if ids.numel() and contents_are_checked(ids.device):
         smallest, largest = int(ids.min()), int(ids.max())
         got = f"values from {smallest} to {largest}"
-        require(smallest >= 0 and largest < rows, argument, f"rows from 0 to {rows - 1}", got)
+        require(smallest >= 0 and largest < rows, argument, "rows from 0 to {}", got, rows - 1)
 
 
 def check_cu_seqlens_contents(cu_seqlens: Tensor, tokens: int) -> None:

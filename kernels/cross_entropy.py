@@ -110,9 +110,10 @@ def sampled_cross_entropy(
 
     # One look-up, so that backward builds one gradient of the table's size and not two.
     rows = functional.embedding(torch.cat([targets, negatives]), item_embedding)
-    positive = torch.linalg.vecdot(
-        hidden.to(_sum_dtype(hidden)), rows[:tokens].to(_sum_dtype(hidden))
-    )
+    with backend.autocast_off(hidden):
+        positive = torch.linalg.vecdot(
+            hidden.to(_sum_dtype(hidden)), rows[:tokens].to(_sum_dtype(hidden))
+        )
     if target_log_q is not None:
         positive = positive - target_log_q.detach()
     offset = None if negative_log_q is None else -negative_log_q.detach()
@@ -156,8 +157,9 @@ def _check(
         and item_embedding.shape[0] >= 1
         and item_embedding.shape[1] == hidden.shape[1],
         "item_embedding",
-        f"shape (at least 1, {hidden.shape[1]})",
+        "shape (at least 1, {})",
         tuple(item_embedding.shape),
+        hidden.shape[1],
     )
     checks.check_same(item_embedding, hidden, "item_embedding", "hidden")
     _check_ids(targets, "targets", (hidden.shape[0],), item_embedding)
@@ -168,13 +170,15 @@ def _check(
 
 def _check_ids(ids: Tensor, name: str, shape: tuple[int, ...], item_embedding: Tensor) -> None:
     require(ids.dtype == torch.int64, name, "int64", ids.dtype)
-    require(tuple(ids.shape) == shape, name, f"shape {shape}", tuple(ids.shape))
+    require(tuple(ids.shape) == shape, name, "shape {}", tuple(ids.shape), shape)
     checks.check_device(ids, item_embedding, name, "item_embedding")
+    if not torch.compiler.is_compiling():  # values would end the graph
+        checks.check_ids_contents(ids, name, item_embedding.shape[0])
 
 
 def _check_vector(vector: Tensor, name: str, size: int, hidden: Tensor) -> None:
     require(vector.is_floating_point(), name, "a floating-point tensor", vector.dtype)
-    require(vector.shape == (size,), name, f"shape ({size},)", tuple(vector.shape))
+    require(vector.shape == (size,), name, "shape ({},)", tuple(vector.shape), size)
     checks.check_device(vector, hidden, name, "hidden")
 
 
@@ -183,12 +187,12 @@ def _next_item_losses(
     hidden: Tensor, item_embedding: Tensor, targets: Tensor, with_mean: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Losses ``(T,)``, log-sum-exp ``(T,)`` and, for backward, the mean item row ``(T, d)``."""
-    checks.check_ids_contents(targets, "targets", item_embedding.shape[0])
-    lse, mean = backend.cross_entropy(hidden.device).forward(
-        hidden, item_embedding, None, None, None, with_mean
-    )
-    target_rows = item_embedding[targets].to(lse.dtype)
-    return lse - torch.linalg.vecdot(hidden.to(lse.dtype), target_rows), lse, mean
+    with backend.autocast_off(hidden):
+        lse, mean = backend.cross_entropy(hidden).forward(
+            hidden, item_embedding, None, None, None, with_mean
+        )
+        target_rows = item_embedding[targets].to(lse.dtype)
+        return lse - torch.linalg.vecdot(hidden.to(lse.dtype), target_rows), lse, mean
 
 
 @torch.library.custom_op("kernels::log_sum_exp", mutates_args=())
@@ -201,9 +205,10 @@ def _log_sum_exp(
     with_mean: bool,
 ) -> tuple[Tensor, Tensor]:
     """Log-sum-exp over the items without the excluded one, and the mean item row."""
-    return backend.cross_entropy(hidden.device).forward(
-        hidden, items, offset, item_ids, excluded_ids, with_mean
-    )
+    with backend.autocast_off(hidden):
+        return backend.cross_entropy(hidden).forward(
+            hidden, items, offset, item_ids, excluded_ids, with_mean
+        )
 
 
 @torch.library.custom_op("kernels::items_gradient", mutates_args=())
@@ -217,9 +222,10 @@ def _items_gradient(
     lse: Tensor,
     targets: Tensor | None,
 ) -> Tensor:
-    return backend.cross_entropy(hidden.device).items_gradient(
-        d_lse, hidden, items, offset, item_ids, excluded_ids, lse, targets
-    )
+    with backend.autocast_off(hidden):
+        return backend.cross_entropy(hidden).items_gradient(
+            d_lse, hidden, items, offset, item_ids, excluded_ids, lse, targets
+        )
 
 
 def _fake_sums(hidden: Tensor, with_mean: bool) -> tuple[Tensor, Tensor]:

@@ -16,10 +16,15 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.attention_triton import LN_2, LOG2_E, float32_precision
-from kernels.checks import require
 from kernels.tiles import Tile, block_d, tiles_for
 
-MAX_WIDTH = 256
+# Past these a tile of rows and its accumulator spill registers, however small the tile.
+MAX_WIDTH = {torch.float32: 128, torch.bfloat16: 256, torch.float16: 256}
+
+
+def fits(hidden: Tensor) -> bool:
+    """Whether rows of this width and dtype fit a tile."""
+    return hidden.shape[1] <= MAX_WIDTH.get(hidden.dtype, 0)
 
 
 @triton.jit
@@ -148,7 +153,6 @@ def _constants(hidden: Tensor, tile: Tile) -> dict[str, Any]:
 
 def _tile(hidden: Tensor, kernel: str) -> Tile:
     width = hidden.shape[1]
-    require(width <= MAX_WIDTH, "hidden", f"a width of at most {MAX_WIDTH}", width)
     return tiles_for(hidden.device, hidden.dtype, width, dropout=False, bias=False)[kernel]
 
 

@@ -49,7 +49,8 @@ def _keys(seed: Tensor, stream: int, heads: int, tokens: int) -> Tensor:
     first = _mix((low + lane * GOLDEN) & _MASK)
     second = _mix(first ^ high)
     token = torch.arange(tokens, device=device)[None, :]
-    key = _mix(_mix((token + first) & _MASK) ^ second)
+    # Not `(token + first) ^ second`: at token 0, with high = 0, that is 0 whatever the seed.
+    key = _mix((_mix((token + second) & _MASK) + first) & _MASK)
     return torch.where(key >= 2**31, key - 2**32, key).to(torch.int32)
 
 

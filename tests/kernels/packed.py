@@ -119,6 +119,9 @@ def assert_as_exact_as_torch(inputs: Packed) -> None:
         # Where torch happens to be exact, as for users of one item, a rounding of the inputs'
         # size, 1, is still allowed.
         rounding = torch.finfo(inputs.q.dtype).eps * (1.0 + rms(exact))
+        # A gradient of q or k is a difference of dot products of two rows, kept in float32.
+        products = inputs.q.shape[-1] ** 0.5 / (1.0 - inputs.options.get("dropout_p", 0.0))
+        rounding = rounding + torch.finfo(torch.float32).eps * products
         if name.endswith("_bias"):
             # An entry sums a score of most pairs, and they cancel: their float32 roundings do not.
             rounding = rounding + torch.finfo(torch.float32).eps * inputs.pairs() ** 0.5
