@@ -134,6 +134,7 @@ def random_paths_and_users(site: Site, folder: Path, *, requests: int) -> dict[s
         "requests": requests,
         "series_before": len(before),
         "series_after": len(after),
+        "new_series": sorted(after - before),
         "canary_in_logs": log.read_text(errors="replace").count(CANARY),
     }
 

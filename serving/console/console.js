@@ -95,7 +95,7 @@ async function showHistory(user) {
   lines.push(...state.added.map((id) => element("li", known.get(id)?.title ?? id, "added")));
   $("history").replaceChildren(...lines);
   $("history").scrollTop = $("history").scrollHeight;
-  $("history-note").textContent = `${lines.length} items, newest last`;
+  $("history-note").textContent = `${lines.length} ${lines.length === 1 ? "item" : "items"}, newest last`;
 }
 
 async function showStatus() {
