@@ -1,4 +1,4 @@
-"""`components.train_node` with a checkpoint after every step, so that a test need not wait for one."""
+"""`components.train_node` with a checkpoint after every step: a test need not wait for one."""
 
 import sys
 from pathlib import Path
