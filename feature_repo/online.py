@@ -35,8 +35,9 @@ class OnlineHistory:
         repo_dir: the feature store's folder; before the first publish, every snapshot is empty.
         history: what happened since, shared with whoever appends.
         timeout: seconds that `latest` waits.
-        failures: consecutive failures after which `latest` stops trying ...
-        pause: ... for this many seconds. A paused Redis then costs one timeout, not one a request.
+        failures: consecutive failures after which `latest` stops trying. A paused Redis then costs
+            a few timeouts, not one a request.
+        pause: seconds between looks, beside the requests, whether it is back.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class OnlineHistory:
         self._allowed_failures = failures
         self._pause = pause
         self._failed = 0
-        self._retry_at = 0.0
+        self._away = False
+        self._closing = threading.Event()
         self._readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="online-history")
         self._snapshot = _Snapshot(published_generation(self._repo_dir))
         self._opening = threading.Lock()
@@ -65,20 +67,36 @@ class OnlineHistory:
         Raises:
             Unavailable: the stores did not answer within `timeout`, or failed of late.
         """
-        if time.monotonic() < self._retry_at:
-            raise Unavailable("the online history failed of late and is given a rest")
+        if self._away:
+            raise Unavailable("the online history failed of late and is not back yet")
         loop = asyncio.get_running_loop()
         try:
             reading = loop.run_in_executor(self._readers, self.read, user_id, n)
             found = await asyncio.wait_for(reading, self._timeout)
         except Exception as error:
             self._failed += 1
-            if self._failed >= self._allowed_failures:
-                self._retry_at = time.monotonic() + self._pause
+            if self._failed >= self._allowed_failures and not self._away:
+                self._away = True
+                threading.Thread(
+                    target=self._await_return, name="history-away", daemon=True
+                ).start()
             reason = str(error) or f"no answer within {self._timeout} s"
             raise Unavailable(f"the online history failed: {reason}") from error
         self._failed = 0
         return found
+
+    def _await_return(self) -> None:
+        """Look now and then whether the stores answer in time again."""
+        while not self._closing.wait(self._pause):
+            started = time.monotonic()
+            try:
+                self.read("", 1)
+            except Exception:
+                continue
+            if time.monotonic() - started <= self._timeout:
+                break
+        self._failed = 0
+        self._away = False
 
     def read(self, user_id: str, n: int) -> UserHistory:
         """As `latest`, in the calling thread and for as long as it takes."""
@@ -101,6 +119,7 @@ class OnlineHistory:
 
     def close(self) -> None:
         """Wait for reads under way, and close the history store."""
+        self._closing.set()
         self._readers.shutdown()
         self._history.close()
 
