@@ -12,6 +12,7 @@ import torch
 
 ELSEWHERE = {
     "--data-dir": "DIR",
+    "--home": "SITE",
     "--rectools-python": "VENV/bin/python",
     "--reference-python": "VENV/bin/python",
 }
