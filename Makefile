@@ -10,7 +10,7 @@ ARGS ?=
 PIP := $(PYTHON) -m pip --disable-pip-version-check -q
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help run serve monitor demo compile test lint clean
+.PHONY: help run serve monitor demo compile image test lint clean
 
 help:  ## Say what can be done
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ demo: $(VENV)/.run  ## The service, Prometheus and a crowd of simulated users (A
 
 compile: $(VENV)/.run  ## Compile the pipeline for Kubeflow into pipeline.yaml
 	@$(PYTHON) pipeline.py compile $(ARGS)
+
+image:  ## Build the one image with docker, podman or buildah (ARGS="--build-arg VARIANT=cpu")
+	@deploy/build_image.sh $(ARGS)
 
 test: lint  ## Lint, type-check, check the import arrows and run every test
 	@$(PYTHON) -m pytest -n auto -m "not alone"
