@@ -9,7 +9,18 @@ import typer
 
 from sasrec.schema import DataError
 
-Home = Annotated[Path, typer.Option(help="The site, e.g. var/simulated.", envvar="SASREC_HOME")]
+
+def _existing(home: Path) -> Path:
+    """A mistyped site has no user to forget, no skew and no log: say so instead."""
+    if not home.is_dir():
+        raise DataError(f"{home}: no such site")
+    return home
+
+
+Home = Annotated[
+    Path,
+    typer.Option(help="The site, e.g. var/simulated.", envvar="SASREC_HOME", callback=_existing),
+]
 History = Annotated[
     str | None,
     typer.Option(

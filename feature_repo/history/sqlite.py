@@ -44,7 +44,7 @@ class SQLiteHistory:
     Appends are durable on return: the write-ahead log is synced at each commit.
 
     Args:
-        path: the database file; made if absent, beside a `.lock` file.
+        path: the database file; made if absent, as its folder is, beside a `.lock` file.
         limit: events kept per user.
     """
 
@@ -55,6 +55,7 @@ class SQLiteHistory:
         self._connections: list[sqlite3.Connection] = []
         # SQLite's own waiting for a writer polls with sleeps of up to 100 ms. A file lock wakes
         # the next writer at once, and the kernel releases it when its holder is killed.
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._lock_file = path.with_name(path.name + ".lock").open("w")
         self._lock = threading.Lock()
         with self._writing() as connection:

@@ -1,5 +1,7 @@
 """The check finds what differs between training and serving, and nothing else."""
 
+import subprocess
+import sys
 from datetime import timedelta
 
 import pyarrow as pa
@@ -66,3 +68,11 @@ def test_what_serving_has_too_much_is_found(tmp_path, interactions):
     report = check_skew(tmp_path, history)
     assert report.skewed_users > 10
     assert {d.kind for d in report.differences} == {"only online"}
+
+
+def test_a_site_without_features_is_said_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "feature_repo.check_skew", "--home", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no feature store is published here" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

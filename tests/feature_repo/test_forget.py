@@ -80,6 +80,14 @@ def test_the_command_looks_where_serving_was_told_to_write(home, monkeypatch):
     assert history.latest("u3", 10) == []
 
 
+def test_a_mistyped_site_proves_nothing(tmp_path):
+    command = [sys.executable, "-m", "feature_repo.forget", "u3", "--home", str(tmp_path / "typo")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path / 'typo'}: no such site\n"
+    assert not (tmp_path / "typo").exists()
+
+
 def test_every_place_is_looked_at(home, monkeypatch):
     """What is left is counted, so a place that was not cleaned would show."""
     repo_dir = home / "feature_store"
