@@ -26,7 +26,7 @@ RESULT = Path(__file__).parents[1] / "results" / "faults.json"
 
 FAULTS: dict[str, Callable[..., dict[str, Any]]] = {
     "swap": partial(swap_under_load, swaps=20, rollbacks=4),
-    "kills": partial(kill_under_load, kills=100, whole_server_every=10),
+    "kills": partial(kill_under_load, kills=100, whole_server_every=2),
     "history_away": partial(take_history_away, seconds=15.0),
     "disk_full": partial(fill_disk, refusals=500),
     "fsync_fails": partial(fail_fsync, refusals=500),
