@@ -40,6 +40,7 @@ class Plan(BaseModel):
         server: the process id above the server's workers. Each of them gets as many connections:
             a keep-alive connection stays with the worker that accepted it, and whichever accepts
             fastest takes most, which a load balancer in front would even out.
+        workers: how many there are.
         bodies: a file of JSON bodies, one a line, sent in turn.
         connections: to each worker.
         rate: requests due per second; a closed loop when absent.
@@ -50,6 +51,7 @@ class Plan(BaseModel):
     port: int
     path: str
     server: int
+    workers: int
     headers: dict[str, str] = {}
     bodies: Path
     connections: int
@@ -169,7 +171,8 @@ class Load:
                 opened[transport.get_extra_info("sockname")[1]] = connection
                 await asyncio.sleep(0.002)
             owners = accepted(self.plan.server, self.plan.port)
-            if min((len(ports) for ports in owners), default=0) >= self.plan.connections:
+            enough = [len(ports) >= self.plan.connections for ports in owners]
+            if len(enough) == self.plan.workers and all(enough):
                 break
         # Alternating: an idle connection is taken from the left and comes back on the right.
         for ports in zip(*owners, strict=False):

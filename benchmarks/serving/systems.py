@@ -50,6 +50,7 @@ class Running:
             port=self.port,
             path=self.path,
             server=self.pid,
+            workers=WORKERS,
             headers=dict(self.headers),
             bodies=bodies,
             **plan,
