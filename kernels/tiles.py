@@ -79,8 +79,16 @@ def architecture(device: torch.device) -> str:
 def tiles_for(
     device: torch.device, dtype: torch.dtype, head_dim: int, *, dropout: bool, bias: bool
 ) -> dict[str, Tile]:
-    """The tile of each kernel for a call."""
+    """The tile of each kernel for a call.
+
+    Raises:
+        NotImplementedError: nothing fits this GPU's registers: float32 heads wider than 64 with a
+            relative bias, on sm_100.
+    """
     if device.type == "cpu":
         return dict.fromkeys(KERNELS, _INTERPRETER_TILE)
     dtype_name = "float32" if dtype == torch.float32 else "half"
-    return table()[Key(architecture(device), dtype_name, block_d(head_dim), dropout, bias)]
+    key = Key(architecture(device), dtype_name, block_d(head_dim), dropout, bias)
+    if key not in table():
+        raise NotImplementedError(f"no tile fits {key}; take bfloat16 or narrower heads")
+    return table()[key]
