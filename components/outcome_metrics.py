@@ -4,6 +4,7 @@ On a cluster it is pushed to a Pushgateway; on one machine it is a text file of 
 quality exporter (`serving.monitoring`) passes on, or node_exporter's textfile collector.
 """
 
+import json
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway, write_to_textfile
@@ -12,6 +13,7 @@ from components.stage import read_stages
 
 JOB = "sasrec-pipeline"
 TEXTFILES = "pipeline_metrics"
+SKEW = "skew.json"
 
 
 def push_outcome(pushgateway: str, run_dir: Path, *, succeeded: bool) -> str:
@@ -57,4 +59,13 @@ def describe_outcome(run_dir: Path, *, succeeded: bool) -> tuple[str, CollectorR
     )
     for stage, record in stages.items():
         seconds.labels(outcome, stage).set(record["seconds"])
+    skewed = Gauge(
+        "reco_pipeline_skewed_users_ratio",
+        "Sampled users whose online history differs from the offline one.",
+        ["outcome"],
+        registry=registry,
+    )
+    if (run_dir / SKEW).exists():
+        found = json.loads((run_dir / SKEW).read_text())
+        skewed.labels(outcome).set(found["skewed_users"] / max(1, found["users"]))
     return outcome, registry

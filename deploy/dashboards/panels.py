@@ -358,6 +358,12 @@ MODELS = Board(
         ),
         "Data": (
             Panel(
+                "Skewed users",
+                "Sampled users whose history online is not the one that training reads.",
+                "percentunit",
+                (Query("reco_pipeline_skewed_users_ratio", "{{outcome}}"),),
+            ),
+            Panel(
                 "Drift (PSI)",
                 "Against the champion's training data: 0.1 look, 0.25 act.",
                 "short",

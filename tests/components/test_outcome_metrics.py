@@ -68,6 +68,15 @@ def test_a_run_on_this_machine_leaves_a_file_per_outcome(tmp_path):
     assert 'reco_pipeline_last_run_timestamp_seconds{outcome="held"} 1' in files["held.prom"]
 
 
+def test_skew_is_a_metric_of_a_run_that_measured_it(gateway, tmp_path):
+    address, received = gateway
+    record(tmp_path, publish_features="done")
+    (tmp_path / "skew.json").write_text('{"users": 200, "skewed_users": 3, "differences": []}')
+    push_outcome(address, tmp_path, succeeded=True)
+    [text] = received.values()
+    assert 'reco_pipeline_skewed_users_ratio{outcome="held"} 0.015' in text
+
+
 def test_a_gateway_that_is_away_fails_the_report(tmp_path):
     record(tmp_path)
     with pytest.raises(OSError, match="refused"):
