@@ -18,6 +18,8 @@ from benchmarks.faults.site import make_site
 from benchmarks.faults.swap import WORKERS, swap_under_load
 from tests.feature_repo.redis_server import require_redis
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture
 def site(tmp_path):
