@@ -3,9 +3,8 @@
 import os
 from collections import Counter as Counts
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -93,46 +92,40 @@ GENERATION = Gauge(
 SWAP_FAILURES = Counter("reco_swap_failures_total", "Versions that a worker refused to serve.")
 
 
-@cache
-def _of(metric: Any, *labels: str) -> Any:
-    """The series of a metric: looked up once, since that costs more than counting."""
-    return metric.labels(*labels)
-
-
 def observe_request(route: str, status: int, seconds: float) -> None:
     """Count one answer; `route` is a name of `serving.gate`, never a path."""
     outcome = "ok" if status < 400 else "client_error" if status < 500 else "server_error"
-    _of(REQUESTS, route, str(status)).inc()
-    _of(LATENCY, route, outcome).observe(seconds)
+    REQUESTS.labels(route, str(status)).inc()
+    LATENCY.labels(route, outcome).observe(seconds)
 
 
 def configure_policies(policies: Iterable["Policy"]) -> None:
     """Say how much each policy is meant to explore, and begin every count that may stay 0 at 0."""
     for reason in DEGRADATIONS:
-        _of(DEGRADED, reason)
+        DEGRADED.labels(reason)
     for policy in policies:
-        _of(EXPLORATION_CONFIGURED, policy.name).set(policy.epsilon)
-        _of(EXPLORED, policy.name)
+        EXPLORATION_CONFIGURED.labels(policy.name).set(policy.epsilon)
+        EXPLORED.labels(policy.name)
 
 
 def observe_recommendation(answer: "Recommendation") -> None:
     """Count one slate."""
     policy, slate = answer.policy.name, answer.slate
     cold = all(score is None for score in answer.scores)
-    _of(RECOMMENDATIONS, policy, "cold" if cold else "known").inc()
+    RECOMMENDATIONS.labels(policy, "cold" if cold else "known").inc()
     HISTORY_EVENTS.observe(len(answer.history.item_ids))
     slots = Counts(position_bucket(position) for position in range(len(slate.items)))
     for position, count in slots.items():
-        _of(IMPRESSIONS, policy, position).inc(count)
+        IMPRESSIONS.labels(policy, position).inc(count)
     if explored := int(slate.explored.sum()):
-        _of(EXPLORED, policy).inc(explored)
+        EXPLORED.labels(policy).inc(explored)
     if len(slate.items):
-        _of(PROPENSITY, policy).observe(slate.propensities[0])
+        PROPENSITY.labels(policy).observe(slate.propensities[0])
     valid = (slate.propensities > 0) & (slate.propensities <= 1)
     if not valid.all():
         PROPENSITY_INVALID.inc(int(np.count_nonzero(~valid)))
     if answer.degraded is not None:
-        _of(DEGRADED, answer.degraded).inc()
+        DEGRADED.labels(answer.degraded).inc()
 
 
 def position_bucket(position: int) -> str:
