@@ -164,9 +164,9 @@ def test_commands(store, home, tmp_path):
     assert len(store.versions()) == 2  # champion and previous stay
 
 
-def test_a_user_without_a_name_is_written_down_as_a_number(store, monkeypatch):
+def test_a_user_without_a_name_is_written_down_as_a_number(store, tmp_path, monkeypatch):
     for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
-    store.promote(store.aliases().champion)
+    store.register(save_model(tmp_path / "nameless", seed=11), metadata={})
     assert audit(store)[-1]["who"] == f"uid {os.getuid()}"
