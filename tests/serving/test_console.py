@@ -63,6 +63,7 @@ def listed(page):
     return page.eval_on_selector_all("#list tr", "rows => rows.map(row => row.dataset.item)")
 
 
+@pytest.mark.alone
 def test_a_click_shifts_the_list(url, page, tmp_path):
     from playwright.sync_api import expect
 
