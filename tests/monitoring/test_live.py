@@ -117,6 +117,7 @@ def system(tmp_path_factory) -> Iterator[tuple[Live, Visiting]]:
     storefront = make_site(home, folder)
     with stage("deploy", str(folder / "run")):
         pass
+    (folder / "run" / "skew.json").write_text('{"users": 200, "skewed_users": 0}')
     write_outcome(home, folder / "run", succeeded=True)
     port, exporter_port = free_port(), free_port()
     with (
