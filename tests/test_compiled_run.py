@@ -5,8 +5,6 @@ one Deployment.
 """
 
 import io
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,33 +20,19 @@ from components.local_run import run_local
 from components.settings import build_config
 from components.stage import STAGES, read_stages
 from serving.registry import ModelStore
+from tests.json_server import running
+from tests.pushgateway import Pushgateway
 from tests.serving import kubernetes_server
 
 pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
-def pushed():
-    """The paths that a Pushgateway was given, and its address."""
-    paths = []
-
-    class Pushgateway(BaseHTTPRequestHandler):
-        def do_PUT(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            paths.append(self.path)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Pushgateway)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}", paths
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def gateway():
+    """A Pushgateway and its address."""
+    gateway = Pushgateway()
+    with running(gateway) as url:
+        yield gateway, url.removeprefix("http://")
 
 
 @pytest.fixture
@@ -61,7 +45,7 @@ def kubernetes(tmp_path):
         return 200, {**champion, "degraded": None}
 
     cluster = kubernetes_server.Cluster(served=served)
-    with kubernetes_server.running(cluster) as url:
+    with running(cluster) as url:
         config = {
             "current-context": "test",
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
@@ -72,13 +56,15 @@ def kubernetes(tmp_path):
         yield cluster, url, str(tmp_path / "kubeconfig")
 
 
-def test_the_compiled_documents_run_from_their_file_to_a_served_model(tmp_path, pushed, kubernetes):
-    pushgateway, paths = pushed
+def test_the_compiled_documents_run_from_their_file_to_a_served_model(
+    tmp_path, gateway, kubernetes
+):
+    pushgateway, address = gateway
     cluster, url, kubeconfig = kubernetes
     site = Site.create(tmp_path)
     platform = yaml.safe_load(Path("deploy/platform.yaml").read_text())
     platform |= {
-        "pushgateway": pushgateway,
+        "pushgateway": address,
         "serving_namespace": "sasrec",
         "secrets": [],
         "environment": {
@@ -109,5 +95,6 @@ def test_the_compiled_documents_run_from_their_file_to_a_served_model(tmp_path, 
     assert list(read_stages(run_dir)) == list(STAGES)
     assert ModelStore(site.home / "models").aliases().champion == summary["model_version"]
     assert cluster.image == IMAGE
-    assert paths == ["/metrics/job/sasrec-pipeline/outcome/deployed"]  # by the exit handler
+    [pushed] = pushgateway.received  # by the exit handler
+    assert pushed == "/metrics/job/sasrec-pipeline/outcome/deployed"
     assert (site.home / "pipeline_metrics/deployed.prom").exists()

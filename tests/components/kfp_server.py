@@ -1,13 +1,9 @@
 """A small Kubeflow Pipelines server: the v2beta1 API over HTTP, typed by KFP's own models."""
 
-import contextlib
 import json
 import re
-import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -178,45 +174,3 @@ class KfpServer:
             "tags": json.loads(query["tags"][0]),
         }
         return self._create("pipeline_versions", fields)
-
-
-@contextlib.contextmanager
-def running(server: KfpServer) -> Iterator[str]:
-    """Serve on a free port of the loopback interface; yields the URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # one packet per answer
-
-        def handle_any(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            try:
-                status, answer = server.answer(
-                    self.command, self.path, self.headers, self.rfile.read(length)
-                )
-            except ConnectionAbortedError:
-                self.close_connection = True
-                return
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self.wfile.write(content)
-
-        do_GET = do_POST = do_DELETE = handle_any
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_port}"
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()

@@ -11,7 +11,8 @@ from components.cluster import SCHEDULED_AT, Cluster
 from components.cluster_run import Outcome, watch_run
 from components.endpoint import ATTEMPTS, ClusterError, Endpoint
 from components.settings import RunConfig, build_config
-from tests.components.kfp_server import KfpServer, running
+from tests.components.kfp_server import KfpServer
+from tests.json_server import running
 
 STAGES_BEFORE_GATE = dict.fromkeys(
     ["ingest", "publish-features", "extract-sequences", "train", "evaluate", "gate"], "SUCCEEDED"

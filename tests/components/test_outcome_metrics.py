@@ -1,34 +1,18 @@
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from components.outcome_metrics import push_outcome, write_outcome
+from tests.json_server import running
+from tests.pushgateway import Pushgateway
 
 
 @pytest.fixture
 def gateway():
-    """A Pushgateway that remembers what was put where."""
-    received = {}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_PUT(self):
-            length = int(self.headers["Content-Length"])
-            received[self.path] = self.rfile.read(length).decode()
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"127.0.0.1:{server.server_port}", received
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """A Pushgateway's address, and what it received per path."""
+    gateway = Pushgateway()
+    with running(gateway) as url:
+        yield url.removeprefix("http://"), gateway.received
 
 
 def record(run_dir, **stages):

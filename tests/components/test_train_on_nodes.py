@@ -11,7 +11,8 @@ from components.train_job import VARIABLE, TrainJobSettings
 from components.train_job_manifest import MAX_RESTARTS, RUNTIME, train_job
 from components.train_node import CONFIG, SEQUENCES
 from components.train_on_nodes import TrainJobError, train_on_nodes
-from tests.components.trainer_server import Trainer, refusal, running
+from tests.components.trainer_server import Trainer, refusal
+from tests.json_server import running
 
 SETTINGS = TrainJobSettings(
     image="registry.example.com/sasrec-pipeline@sha256:0",
@@ -138,10 +139,10 @@ def test_a_job_whose_launcher_was_killed_is_adopted(trainer, work, tmp_path):
     trainer.jobs[NAME] = left
 
     # It is still at work when the new launcher looks.
-    def finish(method, url, body):
+    def finish(method, url, headers, body):
         if len(trainer.requests) == 3:
             trainer.run(left)
-        return Trainer.answer(trainer, method, url, body)
+        return Trainer.answer(trainer, method, url, headers, body)
 
     trainer.answer = finish
     assert len(train(trainer, work, tmp_path).history) == 2

@@ -1,11 +1,7 @@
 """A small Kubernetes API server with Kubeflow Trainer: a TrainJob it is given trains, here."""
 
-import contextlib
 import json
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,7 +40,7 @@ class Trainer:
         """How many jobs were asked for."""
         return sum(method == "POST" for method, _ in self.requests)
 
-    def answer(self, method: str, url: str, body: bytes) -> tuple[int, Any]:
+    def answer(self, method: str, url: str, _headers: Any, body: bytes) -> tuple[int, Any]:
         """Status and JSON of a request."""
         path = urlsplit(url).path
         self.requests.append((method, path))
@@ -90,38 +86,3 @@ class Trainer:
         container = {"name": "node", "image": "i", "imageID": "", "ready": False, "state": state}
         statuses = {"containerStatuses": [{"restartCount": 0, **container}]}
         return [{"metadata": {"name": "sasrec-train-node-0-1"}, "status": statuses}]
-
-
-@contextlib.contextmanager
-def running(trainer: Trainer) -> Iterator[str]:
-    """Serve on a free port of the loopback interface; yields the URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1  # one packet per answer
-
-        def handle_any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, answer = trainer.answer(self.command, self.path, body)
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_DELETE = handle_any
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_port}"
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()

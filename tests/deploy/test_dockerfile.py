@@ -32,7 +32,7 @@ def test_the_final_stage_is_not_root_and_holds_only_the_environment(stages):
     final = stages[-1]
     [user] = arguments(final, "USER")
     assert all(int(number) >= 10000 for number in user.split(":"))
-    assert arguments(final, "COPY") == ["--from=build /opt/sasrec /opt/sasrec"]
+    assert arguments(final, "COPY") == ["--from=build /sasrec /sasrec"]
     assert not any("pip" in command for command in arguments(final, "RUN"))
     assert not any(arguments(stage, "ADD") for stage in stages)
 

@@ -45,9 +45,9 @@ print("equal", found["cluster"].equals(found["local"]), found["cluster"].num_row
 
 @pytest.mark.timeout(600)
 def test_feasts_spark_store_on_two_workers_equals_duckdb(tmp_path):
-    pytest.importorskip("pyspark.sql", reason="the extra 'spark' is not installed")
+    pytest.importorskip("pyspark.sql", reason="needs the extra 'spark'")
     if shutil.which("java") is None:
-        pytest.skip("Spark needs a Java runtime (17 or later), and none is on PATH")
+        pytest.skip("needs a Java runtime (17 or later) on the PATH")
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "spark-defaults.conf").write_text(DEFAULTS)
     with running_redis(tmp_path) as url:

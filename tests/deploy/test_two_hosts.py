@@ -14,7 +14,7 @@ from benchmarks.two_hosts import (
 @pytest.mark.timeout(600)
 def test_two_hosts_lose_a_process_and_train_as_one_process_does(tmp_path):
     if problem := missing():
-        pytest.skip(problem)
+        pytest.skip(f"needs network namespaces: {problem}")
     work = tmp_path / "work"
     write_small_work(work, users=120, epochs=6)
     one = train_on_one(work, tmp_path / "one")

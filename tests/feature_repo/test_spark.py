@@ -24,9 +24,9 @@ PROFILES = ("cluster", "local")
 
 @pytest.fixture(scope="module")
 def spark():
-    pyspark = pytest.importorskip("pyspark.sql", reason="the extra 'spark' is not installed")
+    pyspark = pytest.importorskip("pyspark.sql", reason="needs the extra 'spark'")
     if shutil.which("java") is None:
-        pytest.skip("Spark needs a Java runtime (17 or later), and none is on PATH")
+        pytest.skip("needs a Java runtime (17 or later) on the PATH")
     session = (
         pyspark.SparkSession.builder.master("local[2]")
         .config("spark.ui.enabled", "false")

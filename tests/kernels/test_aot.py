@@ -16,9 +16,9 @@ import pytest
 from kernels import tiles
 from tests.kernels.packed import INTERPRETED
 
-pytest.importorskip("triton", reason="Triton has no build for this platform")
+pytest.importorskip("triton", reason="needs Triton, which has no build for this platform")
 if INTERPRETED:
-    pytest.skip("interpreted functions do not compile", allow_module_level=True)
+    pytest.skip("needs compiled kernels: TRITON_INTERPRET is set", allow_module_level=True)
 
 from kernels import aot
 from kernels.refresh_tiles import lines

@@ -50,13 +50,13 @@ def test_degenerate_batches(lengths, options, device):
     assert_as_exact_as_torch(packed(lengths, device=device, **options))
 
 
-@pytest.mark.skipif(INTERPRETED, reason="thousands of tiles take the interpreter minutes")
+@pytest.mark.skipif(INTERPRETED, reason="needs compiled kernels: interpreted ones take minutes")
 def test_one_very_long_user(device):
     inputs = packed([3, 2500, 1], heads=1, device=device, dropout_p=0.1)
     assert_as_exact_as_torch(inputs)
 
 
-@pytest.mark.skipif(INTERPRETED, reason="the Triton kernels take no float64")
+@pytest.mark.skipif(INTERPRETED, reason="needs float64, which the Triton kernels do not take")
 @in_all_options
 def test_gradients_by_finite_differences(options):
     inputs = packed([3, 0, 6, 1], head_dim=8, dtype=torch.float64, **options)

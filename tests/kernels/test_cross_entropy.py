@@ -118,7 +118,7 @@ def test_any_shape(tokens, items, width):
     )
 
 
-@pytest.mark.skipif(INTERPRETED, reason="the Triton kernels take no float64")
+@pytest.mark.skipif(INTERPRETED, reason="needs float64, which the Triton kernels do not take")
 def test_gradients_by_finite_differences():
     inputs = Inputs(6, 9, 5, dtype=torch.float64)
     leaves = tuple(inputs.leaves(torch.float64))
@@ -227,7 +227,8 @@ def test_non_contiguous_inputs_and_gradients(device):
 
 
 @pytest.mark.skipif(
-    INTERPRETED or sys.platform != "linux", reason="reads Linux's peak of the CPU's memory"
+    INTERPRETED or sys.platform != "linux",
+    reason="needs Linux's count of peak memory, and kernels that are not interpreted",
 )
 def test_memory_is_linear_in_tokens_and_items():
     # The logits of one pass alone would be 400 MB.

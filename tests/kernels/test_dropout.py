@@ -9,11 +9,10 @@ import torch
 
 from kernels import jagged_causal_attention
 from kernels.dropout import keep_mask
-from tests.kernels.packed import INTERPRETED, offsets
+from tests.kernels.packed import offsets
 
 HEADS, TOKENS = 3, 512
 P = [0.1, 0.5, 0.9]
-hash_alone = pytest.mark.skipif(INTERPRETED, reason="the mask in plain torch, already tested")
 
 
 def mask(seed: int, dropout_p: float, tokens: int = TOKENS) -> torch.Tensor:
@@ -46,7 +45,6 @@ def test_the_mask_is_the_replicas(dropout_p, device):
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-7)
 
 
-@hash_alone
 @pytest.mark.parametrize("dropout_p", P)
 def test_share_kept_by_row_column_and_head(dropout_p):
     keep = mask(1, dropout_p).double()
@@ -56,7 +54,6 @@ def test_share_kept_by_row_column_and_head(dropout_p):
     assert_binomial(keep.sum(1), TOKENS, 1 - dropout_p)
 
 
-@hash_alone
 @pytest.mark.parametrize("dropout_p", P)
 def test_rows_columns_and_heads_are_independent(dropout_p):
     keep = mask(2, dropout_p)
@@ -68,7 +65,6 @@ def test_rows_columns_and_heads_are_independent(dropout_p):
     assert_binomial((keep[0] & keep[0].T).triu(1).sum().double(), TOKENS * (TOKENS - 1) // 2, both)
 
 
-@hash_alone
 @pytest.mark.parametrize(
     "other", [4, 3 + 2**32, -3, 3 + 2**62], ids=["next", "high", "sign", "top"]
 )
@@ -77,7 +73,6 @@ def test_seeds_are_independent(other):
     assert_binomial(both, HEADS * TOKENS**2, 0.25)
 
 
-@hash_alone
 def test_a_score_is_kept_for_its_share_of_seeds():
     kept = sum(mask(seed, 0.3, tokens=16).double() for seed in range(2000))
     assert_binomial(kept, 2000, 0.7)

@@ -10,13 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels.packed import INTERPRETED
-
 FOLDER = Path(__file__).parent
 FILES = ("test_attention.py", "test_cross_entropy.py", "test_dropout.py", "test_operators.py")
 
 
-@pytest.mark.skipif(INTERPRETED, reason="is the interpreter already")
 @pytest.mark.parametrize("file", FILES)
 def test_in_the_interpreter(file):
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:xdist", str(FOLDER / file)]

@@ -63,7 +63,7 @@ time.sleep(300)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's parent death signal")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's parent death signal")
 def test_nothing_outlives_a_killed_starter():
     starter = subprocess.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE, text=True)
     child = int(starter.stdout.readline())

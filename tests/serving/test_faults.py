@@ -66,7 +66,7 @@ def test_a_disk_that_takes_no_events_is_a_503_and_loses_none(site, tmp_path, fau
     try:
         result = fault(site, tmp_path, refusals=20)
     except PermissionError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"needs a disk of its own to fill: {error}")
     assert set(result["events_by_status"]) == {"202", "503"}
     assert set(result["recommendations_by_status_meanwhile"]) == {"200"}
     assert set(result["events_by_status_afterwards"]) == {"202"}
@@ -91,6 +91,6 @@ def test_random_paths_and_users_add_no_series_and_no_name_to_a_log(site, tmp_pat
 
 def test_every_answer_is_as_the_openapi_document_says(site, tmp_path):
     if not shutil.which("schemathesis", path=Path(sys.executable).parent):
-        pytest.skip("schemathesis is not installed; it is among the extra 'dev'")
+        pytest.skip("needs schemathesis, of the extra 'dev'")
     result = hostile.read_by_schema(site, tmp_path, examples=20)
     assert (result["failures"], result["exit_status"]) == ([], 0)

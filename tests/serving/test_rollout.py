@@ -4,7 +4,8 @@ from kubernetes import client
 from serving.kubernetes_api import ATTEMPTS
 from serving.registry import ModelStore
 from serving.rollout import RolloutError, RolloutSettings, roll_out
-from tests.serving.kubernetes_server import Cluster, running
+from tests.json_server import running
+from tests.serving.kubernetes_server import Cluster
 from tests.serving.sites import register
 
 
