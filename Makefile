@@ -34,7 +34,7 @@ image:  ## Build the one image with docker, podman or buildah (ARGS="--build-arg
 	@deploy/build_image.sh $(ARGS)
 
 test: lint  ## Lint, type-check, check the import arrows and run every test
-	@$(PYTHON) -m pytest -n auto -m "not alone and not faults"
+	@$(PYTHON) -m pytest -n auto --dist worksteal -m "not alone and not faults"
 	@$(PYTHON) -m pytest -m alone
 
 faults: $(VENV)/.test  ## Kill, fill and hang real servers (minutes)

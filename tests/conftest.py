@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+WHOLE_PIPELINES = {"test_run.py", "test_compiled_run.py"}
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("FEAST_USAGE", "False")
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -17,3 +19,8 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("needs real data: SASREC_DATA_DIR names no folder")
     return Path(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole pipelines first, so that no process is left with one when the others are done."""
+    items.sort(key=lambda item: item.path.name not in WHOLE_PIPELINES)

@@ -22,6 +22,13 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def promoted(site):
+    """A run that was killed in three of its stages, and then ended well when it was repeated."""
+    for stage in ("train", "register", "deploy"):
+        killed = site.start("promoted")
+        _wait_for(stage, site.run_dir("promoted"))
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        assert ModelStore(site.home / "models").aliases().champion is None
     finished = site.run("promoted", "--json", str(site.folder / "summary.json"))
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished
@@ -37,6 +44,12 @@ def test_a_good_model_is_promoted_and_answered_over_http(site, promoted):
     deployment = (site.run_dir("promoted") / "deployment.json").read_text()
     for asked in ("known_user", "unknown_user", "bare_list"):
         assert asked in deployment
+
+
+def test_kills_on_the_way_leave_one_version_and_no_half_trained_model(site, promoted):
+    [version] = ModelStore(site.home / "models").versions()
+    assert version.version == site.summary("promoted")["model_version"]
+    assert not list((site.home / "training").iterdir())
 
 
 def test_the_summary_says_what_the_run_was(site, promoted):
@@ -79,22 +92,6 @@ def test_bad_input_is_one_line_and_status_2(site, options, message):
     [line] = [line for line in finished.stderr.splitlines() if line]
     assert line.startswith("error: ")
     assert message in line
-
-
-def test_a_run_killed_in_any_stage_ends_well_when_repeated(tmp_path):
-    site = Site.create(tmp_path)
-    for stage in ("train", "register", "deploy"):
-        killed = site.start("again")
-        _wait_for(stage, site.run_dir("again"))
-        os.killpg(killed.pid, signal.SIGKILL)
-        killed.communicate()
-        assert ModelStore(site.home / "models").aliases().champion is None
-    finished = site.run("again")
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-    store = ModelStore(site.home / "models")
-    [version] = store.versions()
-    assert store.aliases().champion == version.version == site.summary("again")["model_version"]
-    assert not list((site.home / "training").iterdir())
 
 
 def test_ctrl_c_leaves_no_process_behind(site):
