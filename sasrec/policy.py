@@ -119,20 +119,20 @@ def slot_propensities(
     if len(candidates) == 0:
         return uniform
 
-    # Log-weights in the order slate first, then the candidates that were not shown.
     by_item = np.argsort(candidates)
     found = np.searchsorted(candidates, slate, sorter=by_item).clip(max=len(candidates) - 1)
     position = by_item[found]
     is_candidate = candidates[position] == slate
-    unshown = np.ones(len(candidates), dtype=bool)
-    unshown[position[is_candidate]] = False
-    score = np.where(is_candidate, scores[position], -np.inf)
-    left = np.concatenate([score, scores[unshown]]).astype(np.float64)
 
     if policy.temperature == 0:
         ranked = _greedy_share(slate, candidates, scores)
     else:
-        log_weight = left / policy.temperature
+        # Log-weights in the order slate first, then the candidates that were not shown.
+        unshown = np.ones(len(candidates), dtype=bool)
+        unshown[position[is_candidate]] = False
+        score = np.where(is_candidate, scores[position], -np.inf)
+        log_weight = np.concatenate([score, scores[unshown]]).astype(np.float64)
+        log_weight /= policy.temperature
         log_total = np.logaddexp.accumulate(log_weight[::-1])[::-1][:k]
         with np.errstate(invalid="ignore"):
             ranked = np.where(is_candidate, np.exp(log_weight[:k] - log_total), 0.0)

@@ -32,8 +32,10 @@ import struct
 import threading
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ from serving import metrics
 
 _FRAME = struct.Struct("<II")
 SEGMENT_BYTES = 64 << 20
+GATHER_SECONDS = 0.05
 
 
 class LogUnavailable(OSError):
@@ -130,6 +133,7 @@ class EventLog:
         self.finished, self.repaired_bytes = repair(self.directory)
         self._sync = sync
         self._queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._later: deque[_Pending] = deque()
         self._segment = self.directory
         self._descriptor = -1
         self._size = 0
@@ -148,8 +152,12 @@ class EventLog:
         return done
 
     def append_later(self, record: dict[str, Any]) -> None:
-        """Write a record with the next group, without waiting and without a promise."""
-        self._queue.put(_Pending(frame(record), None))
+        """Write a record with the next group, without waiting and without a promise.
+
+        The next group is at most `GATHER_SECONDS` away: waking the writer for each record would
+        cost a recommendation a fifth of its time.
+        """
+        self._later.append(_Pending(frame(record), None))
 
     def close(self) -> None:
         """Write what is queued and release the segment."""
@@ -158,15 +166,18 @@ class EventLog:
         self._close_segment()
 
     def _run(self) -> None:
-        while True:
-            group = [self._queue.get()]
+        closing = False
+        while not closing:
+            group: list[_Pending | None] = []
+            with suppress(queue.Empty):
+                group.append(self._queue.get(timeout=GATHER_SECONDS))
             while not self._queue.empty():
                 group.append(self._queue.get())
-            pending = [entry for entry in group if entry is not None]
-            if pending:
+            closing = None in group
+            # What was shown comes before what was done about it.
+            later = [self._later.popleft() for _ in range(len(self._later))]
+            if pending := later + [entry for entry in group if entry is not None]:
                 self._commit(pending)
-            if None in group:
-                return
 
     def _commit(self, pending: list[_Pending]) -> None:
         try:

@@ -3,8 +3,9 @@
 import os
 from collections import Counter as Counts
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -92,40 +93,46 @@ GENERATION = Gauge(
 SWAP_FAILURES = Counter("reco_swap_failures_total", "Versions that a worker refused to serve.")
 
 
+@cache
+def _of(metric: Any, *labels: str) -> Any:
+    """The series of a metric: looked up once, since that costs more than counting."""
+    return metric.labels(*labels)
+
+
 def observe_request(route: str, status: int, seconds: float) -> None:
     """Count one answer; `route` is a name of `serving.gate`, never a path."""
     outcome = "ok" if status < 400 else "client_error" if status < 500 else "server_error"
-    REQUESTS.labels(route, str(status)).inc()
-    LATENCY.labels(route, outcome).observe(seconds)
+    _of(REQUESTS, route, str(status)).inc()
+    _of(LATENCY, route, outcome).observe(seconds)
 
 
 def configure_policies(policies: Iterable["Policy"]) -> None:
     """Say how much each policy is meant to explore, and begin every count that may stay 0 at 0."""
     for reason in DEGRADATIONS:
-        DEGRADED.labels(reason)
+        _of(DEGRADED, reason)
     for policy in policies:
-        EXPLORATION_CONFIGURED.labels(policy.name).set(policy.epsilon)
-        EXPLORED.labels(policy.name)
+        _of(EXPLORATION_CONFIGURED, policy.name).set(policy.epsilon)
+        _of(EXPLORED, policy.name)
 
 
 def observe_recommendation(answer: "Recommendation") -> None:
     """Count one slate."""
     policy, slate = answer.policy.name, answer.slate
     cold = all(score is None for score in answer.scores)
-    RECOMMENDATIONS.labels(policy, "cold" if cold else "known").inc()
+    _of(RECOMMENDATIONS, policy, "cold" if cold else "known").inc()
     HISTORY_EVENTS.observe(len(answer.history.item_ids))
     slots = Counts(position_bucket(position) for position in range(len(slate.items)))
     for position, count in slots.items():
-        IMPRESSIONS.labels(policy, position).inc(count)
+        _of(IMPRESSIONS, policy, position).inc(count)
     if explored := int(slate.explored.sum()):
-        EXPLORED.labels(policy).inc(explored)
+        _of(EXPLORED, policy).inc(explored)
     if len(slate.items):
-        PROPENSITY.labels(policy).observe(slate.propensities[0])
+        _of(PROPENSITY, policy).observe(slate.propensities[0])
     valid = (slate.propensities > 0) & (slate.propensities <= 1)
     if not valid.all():
         PROPENSITY_INVALID.inc(int(np.count_nonzero(~valid)))
     if answer.degraded is not None:
-        DEGRADED.labels(answer.degraded).inc()
+        _of(DEGRADED, answer.degraded).inc()
 
 
 def position_bucket(position: int) -> str:

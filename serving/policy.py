@@ -1,14 +1,21 @@
 """Who is served by which model and policy: by stable hash of the user, the same in every worker."""
 
+from functools import cache
+
 from sasrec.policy import UNIFORM, Policy, hash_share
 from serving.settings import Settings
 
 
 def ranking_policy(settings: Settings) -> Policy:
     """The policy of everyone outside the gold set, named after what it does."""
-    ranking = "plackett_luce" if settings.temperature > 0 else "greedy"
-    name = f"epsilon_{ranking}" if settings.epsilon > 0 else ranking
-    return Policy(name, temperature=settings.temperature, epsilon=settings.epsilon)
+    return _ranking_policy(settings.temperature, settings.epsilon)
+
+
+@cache
+def _ranking_policy(temperature: float, epsilon: float) -> Policy:
+    ranking = "plackett_luce" if temperature > 0 else "greedy"
+    name = f"epsilon_{ranking}" if epsilon > 0 else ranking
+    return Policy(name, temperature=temperature, epsilon=epsilon)
 
 
 def choose_policy(user_id: str | None, settings: Settings) -> Policy:

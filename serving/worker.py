@@ -10,6 +10,7 @@ from feature_repo.history import open_history
 from feature_repo.online import OnlineHistory, Unavailable
 from sasrec.policy import UNIFORM
 from serving import metrics
+from serving.admission import Queue
 from serving.engine import Engine
 from serving.errors import HistoryAway
 from serving.event_log import EventLog, unapplied
@@ -46,6 +47,7 @@ class Worker:
         self._history_writer = HistoryWriter(store)
         # One thread computes; the event loop stays free to accept, refuse and report.
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._queue = Queue(self._compute, settings.deadline_seconds)
         self._example_users = example_users(settings.feature_store)
         self._answered = 0
         self._degraded = 0
@@ -60,9 +62,14 @@ class Worker:
         self._histories.close()
 
     async def recommend(self, request: RecommendRequest) -> Recommendation:
-        """Answer a request and log what was shown. Degrades rather than fails."""
-        history, degraded = await self._history(request)
-        answer = await self._rank(self._engine(request.user_id), request, history, degraded)
+        """Answer a request and log what was shown. Degrades rather than fails.
+
+        Raises:
+            Busy: it would have waited too long.
+        """
+        with self._queue.place():
+            history, degraded = await self._history(request)
+            answer = await self._rank(self._engine(request.user_id), request, history, degraded)
         self._log.append_later(answer.impression(time.time_ns() // 1000))
         metrics.observe_recommendation(answer)
         self._answered += 1
@@ -127,9 +134,8 @@ class Worker:
                 degraded=degraded,
             )
 
-        running = asyncio.get_running_loop().run_in_executor(self._compute, compute)
         try:
-            return await asyncio.wait_for(running, self.settings.deadline_seconds)
+            return await self._queue.run(compute, self.settings.deadline_seconds)
         except TimeoutError:
             reason = "deadline"
         except Exception:

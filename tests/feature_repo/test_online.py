@@ -103,6 +103,13 @@ def test_a_hanging_store_costs_a_few_timeouts_and_then_nothing(tmp_path):
     asyncio.run(scenario())
 
 
+def test_files_are_read_in_place(site, interactions):
+    online = OnlineHistory(site, open_history(site / "history.db"))
+    online._readers.shutdown()  # no thread is left to read in
+    found = asyncio.run(online.latest("u3", 1000))
+    assert len(found.item_ids) == interactions["user_id"].to_pylist().count("u3")
+
+
 def feast_alone(site, user):
     return OnlineHistory(site, open_history(site / "empty.db")).read(user, 1000)
 
