@@ -283,6 +283,11 @@ def _one_short_user(
     """As :func:`forward`, with one dense matrix a head, in as few operations as it takes."""
     dtype = torch.promote_types(q.dtype, torch.float32)
     q_at, k_at, v_at = (x.to(dtype).transpose(0, 1) for x in (q, k, v))
+    if position_bias is None and time_bias is None:
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q_at[None], k_at[None], v_at[None], 0.0, True, scale=scale
+        )
+        return out[0].transpose(0, 1).to(q.dtype).contiguous(), lse[0].T.contiguous()
     scores = (q_at @ k_at.mT).mul_(scale * _LOG2_E)
     token = torch.arange(q.shape[0])
     if position_bias is not None:
