@@ -1,6 +1,6 @@
-"""One loaded model version: scores the whole catalogue for one history."""
+"""One loaded model version: ranks the catalogue for one history."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,11 @@ from sasrec.calibration import Calibration
 from sasrec.data.vocabulary import PADDING
 from sasrec.recommender import MICROSECONDS, Recommender
 from serving.encoder import Encoder
+from serving.index import accurate_index
 from serving.items import load_items
+from serving.ranking import ExactRanking, IndexRanking, Ranking
+
+PROBES, PROBE_LENGTH = 64, 20
 
 
 class Engine:
@@ -19,9 +23,13 @@ class Engine:
 
     Args:
         directory: a registered version.
+        index_above: items above which an index is tried; none is by default.
+
+    Attributes:
+        index_recall: recall@100 of the index; None without one.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, index_above: int | None = None) -> None:
         self.version = Path(directory).name
         self.recommender = Recommender.load(Path(directory))
         self.vocabulary = self.recommender.vocabulary
@@ -29,23 +37,23 @@ class Engine:
         self.items = load_items(directory, self.vocabulary)
         calibrated = (Path(directory) / CALIBRATION).exists()
         self._calibration = Calibration.load(Path(directory)) if calibrated else None
+        self._index, self.index_recall = None, None
+        if index_above is not None and len(self.vocabulary) > index_above:
+            self._index, recall = accurate_index(self._encoder.matrix, self._probes())
+            self.index_recall = recall if self._index else None
 
     def describe(self, index: int) -> dict[str, str | None]:
         """Id, title and category of an item."""
         return {
             "item_id": self.vocabulary.item_ids[index - 1],
             "title": self.items.titles[index],
-            "category": self.items.categories[index] or None,
+            "category": self.items.categories[self.items.category_codes[index]] or None,
         }
 
     def title(self, item_id: str) -> str:
         """The title of an item; the id itself where there is none."""
         [index] = self.vocabulary.encode([item_id])
         return item_id if index == PADDING else self.items.titles[index]
-
-    def knows_any(self, item_ids: Sequence[str]) -> bool:
-        """Whether at least one of the items is in the vocabulary."""
-        return any(item_id in self.vocabulary for item_id in item_ids)
 
     def eligible(
         self, *, category: str | None, exclude: Sequence[str], seen: Sequence[str]
@@ -60,6 +68,20 @@ class Engine:
         eligible[PADDING] = False
         return eligible
 
+    def rank(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> Ranking | None:
+        """The catalogue by score of the next item; None without a known item.
+
+        Args:
+            item_ids: the history, oldest first, unknown items included.
+            timestamps: microseconds since the epoch, one per item.
+        """
+        hidden = self._encode(item_ids, timestamps)
+        if hidden is None:
+            return None
+        if self._index is not None:
+            return IndexRanking(hidden, self._encoder.matrix, self._index)
+        return ExactRanking(self._score_all(hidden))
+
     def scores(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> np.ndarray:
         """(V + 1,) float32 scores of the next item; -inf for padding, 0 without a known item.
 
@@ -67,19 +89,35 @@ class Engine:
             item_ids: the history, oldest first, unknown items included.
             timestamps: microseconds since the epoch, one per item.
         """
+        hidden = self._encode(item_ids, timestamps)
+        if hidden is None:
+            scores = np.zeros(len(self.vocabulary) + 1, dtype=np.float32)
+            scores[PADDING] = -np.inf
+            return scores
+        return self._score_all(hidden)
+
+    def _encode(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> torch.Tensor | None:
         indices = self.vocabulary.encode(item_ids)
         known = indices != PADDING
         if not known.any():
-            scores = np.zeros(len(self.vocabulary) + 1, dtype=np.float32)
-        else:
-            seconds = np.asarray(timestamps, dtype=np.int64)[known] // MICROSECONDS
-            with torch.inference_mode():
-                hidden = self._encoder.encode(
-                    torch.from_numpy(indices[known]), torch.from_numpy(seconds)
-                )
-                scores = (self._encoder.matrix @ hidden).numpy()
+            return None
+        seconds = np.asarray(timestamps, dtype=np.int64)[known] // MICROSECONDS
+        with torch.inference_mode():
+            return self._encoder.encode(torch.from_numpy(indices[known]), torch.from_numpy(seconds))
+
+    def _score_all(self, hidden: torch.Tensor) -> np.ndarray:
+        with torch.inference_mode():
+            scores = (self._encoder.matrix @ hidden).numpy()
         scores[PADDING] = -np.inf
         return scores
+
+    def _probes(self) -> Iterator[torch.Tensor]:
+        """Hidden states to try an index with: of random histories, one event and more."""
+        rng = np.random.default_rng(0)
+        for number in range(PROBES):
+            items = rng.integers(1, len(self.vocabulary) + 1, 1 + number % PROBE_LENGTH)
+            with torch.inference_mode():
+                yield self._encoder.encode(torch.from_numpy(items), torch.arange(len(items)))
 
     def p_interact(self, scores: np.ndarray) -> list[float | None]:
         """Calibrated P(interacted | served) of a slate's slots; None where there is no curve.
@@ -95,16 +133,4 @@ class Engine:
         """Answer once for a short and a long history, so that the first request does not pay."""
         for length in (1, 200):
             some = [self.vocabulary.item_ids[i % len(self.vocabulary)] for i in range(length)]
-            self.scores(some, list(range(length)))
-
-
-def top_candidates(scores: np.ndarray, eligible: np.ndarray, n: int) -> np.ndarray:
-    """Indices (<= n,) int64 of the best eligible items, best first; ties go to the lower index."""
-    masked = np.where(eligible, scores, -np.inf)
-    n = min(n, int(np.count_nonzero(masked > -np.inf)))
-    if n == 0:
-        return np.empty(0, dtype=np.int64)
-    threshold = np.partition(masked, -n)[-n]
-    better = np.flatnonzero(masked > threshold)
-    tied = np.flatnonzero(masked == threshold)[: n - len(better)]
-    return np.concatenate([better[np.lexsort((better, -masked[better]))], tied])
+            self.rank(some, list(range(length)))

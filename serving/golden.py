@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.engine import Engine, top_candidates
+from serving.engine import Engine
+from serving.ranking import top_candidates
 from serving.registry.store import GOLDEN, RegistryError
 
 TOP = 10

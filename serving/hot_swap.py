@@ -36,13 +36,17 @@ class LiveModels:
 
     Args:
         pinned: serve this version whatever the aliases say, and never swap.
+        index_above: items above which a version's index is tried.
 
     Raises:
         RegistryError: there is no champion, or it is broken.
     """
 
-    def __init__(self, store: ModelStore, *, pinned: str | None = None) -> None:
+    def __init__(
+        self, store: ModelStore, *, pinned: str | None = None, index_above: int | None = None
+    ) -> None:
         self._store = store
+        self._index_above = index_above
         self._loaded: dict[str, Engine] = {}
         self._stop = threading.Event()
         aliases = store.aliases() if pinned is None else Aliases(champion=pinned)
@@ -101,7 +105,7 @@ class LiveModels:
     def _engine(self, version: str) -> Engine:
         if version not in self._loaded:
             self._store.verify(version)
-            engine = Engine(self._store.path(version))
+            engine = Engine(self._store.path(version), index_above=self._index_above)
             replay(engine, self._store.path(version))
             engine.warm_up()
             self._loaded[version] = engine

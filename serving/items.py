@@ -21,12 +21,14 @@ class ItemTable:
 
     Attributes:
         titles: V + 1 titles; the item id where there is none.
-        categories: V + 1 categories, "" where there is none.
+        categories: the distinct categories, "" for none among them.
+        category_codes: (V + 1,) int64 indices into `categories`.
         popularity: (V + 1,) float32, events in the last `POPULARITY_WINDOW` of training.
     """
 
     titles: list[str]
-    categories: np.ndarray
+    categories: list[str]
+    category_codes: np.ndarray
     popularity: np.ndarray
 
     def search(self, text: str, limit: int) -> list[int]:
@@ -37,7 +39,9 @@ class ItemTable:
 
     def in_category(self, category: str) -> np.ndarray:
         """(V + 1,) bool."""
-        return self.categories == category
+        if category not in self.categories:
+            return np.zeros(len(self.titles), dtype=bool)
+        return self.category_codes == self.categories.index(category)
 
 
 def write_items(
@@ -83,10 +87,9 @@ def load_items(directory: Path, vocabulary: Vocabulary) -> ItemTable:
     """
     path = Path(directory) / FILE
     if not path.exists():
-        blank = np.full(len(vocabulary) + 1, "", dtype=object)
-        return ItemTable(
-            ["", *vocabulary.item_ids], blank, np.zeros(len(vocabulary) + 1, dtype=np.float32)
-        )
+        size = len(vocabulary) + 1
+        none, popularity = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.float32)
+        return ItemTable(["", *vocabulary.item_ids], [""], none, popularity)
     table = pq.read_table(path)
     if table["item_id"].to_pylist() != vocabulary.item_ids:
         raise ValueError(f"{FILE}: items differ from vocabulary.json")
@@ -94,6 +97,8 @@ def load_items(directory: Path, vocabulary: Vocabulary) -> ItemTable:
         title or item_id
         for title, item_id in zip(table["title"].to_pylist(), vocabulary.item_ids, strict=True)
     ]
-    categories = np.array(["", *(c or "" for c in table["category"].to_pylist())], dtype=object)
+    categories, codes = np.unique(
+        ["", *(c or "" for c in table["category"].to_pylist())], return_inverse=True
+    )
     popularity = np.concatenate([[0], table["popularity"].to_numpy()]).astype(np.float32)
-    return ItemTable(["", *titles], categories, popularity)
+    return ItemTable(["", *titles], categories.tolist(), codes, popularity)

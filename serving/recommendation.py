@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from sasrec.policy import Policy, Slate, draw_slate
-from serving.engine import Engine, top_candidates
+from serving.engine import Engine
 from serving.histories import History
+from serving.ranking import ExactRanking, Ranking
 from serving.schemas import RecommendRequest
 
 
@@ -100,11 +101,8 @@ def recommend(
         candidates: how many of the best items a Plackett-Luce slot draws from.
         degraded: why the history may be incomplete.
     """
-    scored = engine.knows_any(history.item_ids)
-    scores = (
-        engine.scores(history.item_ids, history.timestamps) if scored else engine.items.popularity
-    )
-    return _draw(engine, request, history, policy, scores, candidates, degraded, scored=scored)
+    ranking = engine.rank(history.item_ids, history.timestamps)
+    return _draw(engine, request, history, policy, ranking, candidates, degraded)
 
 
 def recommend_popular(
@@ -112,8 +110,7 @@ def recommend_popular(
 ) -> Recommendation:
     """Recent popularity, for when the model cannot answer."""
     policy = Policy("popularity")
-    scores = engine.items.popularity
-    return _draw(engine, request, history, policy, scores, request.k, reason, scored=False)
+    return _draw(engine, request, history, policy, None, request.k, reason)
 
 
 def _draw(
@@ -121,24 +118,24 @@ def _draw(
     request: RecommendRequest,
     history: History,
     policy: Policy,
-    scores: np.ndarray,
+    ranking: Ranking | None,
     num_candidates: int,
     degraded: str | None,
-    *,
-    scored: bool,
 ) -> Recommendation:
+    """Draw a slate by the model's ranking, or by recent popularity's where there is none."""
     request_id = request.request_id or uuid.uuid4().hex
     eligible = engine.eligible(
         category=request.category,
         exclude=request.exclude,
         seen=() if request.allow_repeats else history.item_ids,
     )
-    candidates = top_candidates(scores, eligible, num_candidates)
+    order = ranking or ExactRanking(engine.items.popularity)
+    candidates = order.best(eligible, num_candidates)
     seed = draw_seed(request_id)
     rng = np.random.default_rng(seed)
-    slate = draw_slate(candidates, scores[candidates], eligible, request.k, policy, rng)
+    slate = draw_slate(candidates, order.scores(candidates), eligible, request.k, policy, rng)
     unscored: list[float | None] = [None] * len(slate.items)
-    shown = scores[slate.items] if scored else None
+    shown = None if ranking is None else ranking.scores(slate.items)
     return Recommendation(
         request_id=request_id,
         user_id=request.user_id,

@@ -135,6 +135,7 @@ class ServingStatus(_Message):
     champion: str
     challenger: str | None
     generation: int
+    index_recall: float | None
     policy: str
     gold_share: float
     challenger_share: float

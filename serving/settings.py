@@ -45,6 +45,10 @@ class Settings(BaseSettings):
         default=200, ge=100, le=10_000, description="Best items that slots draw from."
     )
 
+    index_above: int = Field(
+        default=200_000, ge=0, description="Items above which an index finds the best of them."
+    )
+
     deadline_seconds: float = Field(
         default=0.2, gt=0, description="Past it, a request gets recent popularity, degraded."
     )

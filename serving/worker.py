@@ -38,7 +38,11 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.models = LiveModels(open_store(settings.home), pinned=settings.model_version)
+        self.models = LiveModels(
+            open_store(settings.home),
+            pinned=settings.model_version,
+            index_above=settings.index_above,
+        )
         settings.feature_store.mkdir(parents=True, exist_ok=True)
         store = open_history(settings.history_location)
         self._histories = OnlineHistory(settings.feature_store, store)
@@ -95,6 +99,7 @@ class Worker:
             champion=snapshot.champion.version,
             challenger=snapshot.challenger.version if snapshot.challenger else None,
             generation=snapshot.generation,
+            index_recall=snapshot.champion.index_recall,
             policy=ranking_policy(self.settings).name,
             gold_share=self.settings.gold_share,
             challenger_share=self.settings.challenger_share,

@@ -3,9 +3,10 @@ import pytest
 from scipy.stats import chisquare
 
 from sasrec.policy import Policy, draw_slate
-from serving.engine import Engine, top_candidates
+from serving.engine import Engine
 from serving.histories import History
 from serving.policy import choose_policy, ranking_policy, serves_challenger
+from serving.ranking import ExactRanking, top_candidates
 from serving.recommendation import draw_seed, recommend
 from serving.registry import ModelStore
 from serving.schemas import RecommendRequest
@@ -43,7 +44,7 @@ def test_served_frequencies_match_the_logged_propensities(engine, category, monk
     """The first slot of many requests, under exclusions and a filter."""
     history = History(ITEM_IDS[:4], [1, 2, 3, 4])
     scores = engine.scores(history.item_ids, history.timestamps)
-    monkeypatch.setattr(engine, "scores", lambda *_: scores)
+    monkeypatch.setattr(engine, "rank", lambda *_: ExactRanking(scores))
     policy = Policy("mixture", temperature=2.0, epsilon=0.2)
     propensity, count = {}, {}
     draws = 2000

@@ -1,11 +1,12 @@
-"""The answer of both peers: our model, the exact best items, nothing seen before."""
+"""The answer of both peers: our model, its best items, nothing seen before."""
 
 import os
 from pathlib import Path
 
 import torch
 
-from serving.engine import Engine, top_candidates
+from serving.engine import Engine
+from serving.settings import Settings
 
 
 class Ranker:
@@ -16,16 +17,19 @@ class Ranker:
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
-        self.engine = Engine(Path(os.environ["BENCHMARK_MODEL"]))
+        self.engine = Engine(
+            Path(os.environ["BENCHMARK_MODEL"]), index_above=Settings().index_above
+        )
         self.engine.warm_up()
 
     def rank(self, recent_items: list[str], k: int) -> list[dict[str, str | float]]:
         """The `k` best items with their scores."""
         eligible = self.engine.eligible(category=None, exclude=(), seen=recent_items)
-        scores = self.engine.scores(recent_items, range(len(recent_items)))
-        best = top_candidates(scores, eligible, k)
+        ranking = self.engine.rank(recent_items, range(len(recent_items)))
+        assert ranking is not None, "no known item"
+        best = ranking.best(eligible, k)
         ids = self.engine.vocabulary.decode(best)
         return [
             {"item_id": item_id, "score": score}
-            for item_id, score in zip(ids, scores[best].tolist(), strict=True)
+            for item_id, score in zip(ids, ranking.scores(best).tolist(), strict=True)
         ]
