@@ -10,7 +10,7 @@ ARGS ?=
 PIP := $(PYTHON) -m pip --disable-pip-version-check -q
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help run serve monitor demo compile image test faults lint clean
+.PHONY: help run serve monitor demo compile image test lint clean
 
 help:  ## Say what can be done
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,11 +34,8 @@ image:  ## Build the one image with docker, podman or buildah (ARGS="--build-arg
 	@deploy/build_image.sh $(ARGS)
 
 test: lint  ## Lint, type-check, check the import arrows and run every test
-	@$(PYTHON) -m pytest -n auto --dist worksteal -m "not alone and not faults"
+	@$(PYTHON) -m pytest -n auto --dist loadgroup -m "not alone"
 	@$(PYTHON) -m pytest -m alone
-
-faults: $(VENV)/.test  ## Kill, fill and hang real servers (minutes)
-	@$(PYTHON) -m pytest -m faults
 
 lint: $(VENV)/.test
 	@$(PYTHON) -m ruff check .

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-WHOLE_PIPELINES = {"test_run.py", "test_compiled_run.py"}
+LONG = {"test_run.py", "test_compiled_run.py", "test_faults.py"}
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("FEAST_USAGE", "False")
@@ -22,5 +22,5 @@ def real_data() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole pipelines first, so that no process is left with one when the others are done."""
-    items.sort(key=lambda item: item.path.name not in WHOLE_PIPELINES)
+    """Long tests first, so that no process is left with one when the others are done."""
+    items.sort(key=lambda item: item.path.name not in LONG)

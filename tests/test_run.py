@@ -12,7 +12,7 @@ from small_site import Site
 from components.stage import STAGES, read_stages
 from serving.registry import ModelStore
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("run")]
 
 
 @pytest.fixture(scope="module")

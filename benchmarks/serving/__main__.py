@@ -1,6 +1,6 @@
 """Serving under load: ours, `@bentoml.api` and FastAPI with the same model, in turns.
 
-    python -m benchmarks.serving                       # every part, about 30 minutes
+    python -m benchmarks.serving                       # every part, about 40 minutes
     python -m benchmarks.serving --part throughput --items 100000
     python -m benchmarks.serving --part soak --soak-seconds 3600
 
@@ -21,6 +21,8 @@ from rich.console import Console
 
 from benchmarks.provenance import provenance
 from benchmarks.serving import systems, table
+from benchmarks.serving.best_items import compare_best
+from benchmarks.serving.runtimes import compare_runtimes
 from benchmarks.serving.shift import GREEDY, event_to_shift
 from benchmarks.serving.site import HISTORIES, USERS, build_site, user_name
 from benchmarks.serving.soak import soak
@@ -35,6 +37,8 @@ console = Console(width=110)
 class Part(StrEnum):
     """What can be measured alone."""
 
+    RUNTIMES = "runtimes"
+    INDEX = "index"
     THROUGHPUT = "throughput"
     SHIFT = "shift"
     SOAK = "soak"
@@ -55,6 +59,10 @@ def main(
         rounds, peak_seconds=seconds / 2, open_seconds=seconds, overload_seconds=seconds / 2
     )
     parts = part or list(Part)
+    if Part.RUNTIMES in parts:
+        _write("runtimes", {f"items_{size}": _runtimes(size) for size in items or SIZES})
+    if Part.INDEX in parts:
+        _write("index", {f"items_{size}": _index(size) for size in items or SIZES})
     if Part.THROUGHPUT in parts:
         for size in items or SIZES:
             _write(f"throughput-{size}", _throughput(size, effort))
@@ -62,6 +70,21 @@ def main(
         _write("shift", _shift(SHIFT_AND_SOAK_ITEMS, events))
     if Part.SOAK in parts:
         _write("soak", _soak(SHIFT_AND_SOAK_ITEMS, soak_rate, soak_seconds))
+
+
+def _runtimes(items: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        site = build_site(Path(folder), items)
+        found = compare_runtimes(site.model, Path(folder), HISTORIES)
+    console.print(table.runtimes(items, found))
+    return found
+
+
+def _index(items: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        found = compare_best(build_site(Path(folder), items).model)
+    console.print(f"best of {items:,} items: {json.dumps(found)}")
+    return found
 
 
 def _throughput(items: int, effort: Effort) -> dict[str, Any]:

@@ -99,6 +99,20 @@ def table(title: str, results: dict[str, Any]) -> Table:
     return view
 
 
+def runtimes(items: int, found: dict[str, Any]) -> Table:
+    """Median milliseconds of each runtime, with quartiles."""
+    histories = [name for name in found if name.startswith("history_")]
+    columns = [f"ms, {name.removeprefix('history_')} in the history" for name in histories]
+    view = Table("runtime", *columns, "s until it answers", title=f"{items:,} items, one thread")
+    for name, seconds in found["start_seconds"].items():
+        cells = [
+            f"{ms['median']:.3g} ({ms['quarter']:.3g}–{ms['three_quarters']:.3g})"
+            for ms in (found[history][name] for history in histories)
+        ]
+        view.add_row(name, *cells, str(seconds))
+    return view
+
+
 def _with_range(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.4g} ({min(values):.4g}–{max(values):.4g})"
 

@@ -18,8 +18,6 @@ from benchmarks.faults.site import make_site
 from benchmarks.faults.swap import WORKERS, swap_under_load
 from tests.feature_repo.redis_server import require_redis
 
-pytestmark = pytest.mark.faults
-
 
 @pytest.fixture
 def site(tmp_path):
@@ -27,7 +25,7 @@ def site(tmp_path):
 
 
 def test_versions_come_and_go_under_load_and_broken_ones_never_serve(site, tmp_path):
-    result = swap_under_load(site, tmp_path, swaps=6, rollbacks=1)
+    result = swap_under_load(site, tmp_path, swaps=5, rollbacks=1)
     assert result["requests"] > 100
     assert result["failed_requests"] == 0
     refusals = result["broken_versions_refused_by_workers"]
@@ -35,8 +33,8 @@ def test_versions_come_and_go_under_load_and_broken_ones_never_serve(site, tmp_p
 
 
 def test_kill_9_loses_no_acknowledged_event_and_applies_none_twice(site, tmp_path):
-    result = kill_under_load(site, tmp_path, kills=6, whole_server_every=3)
-    assert result["kills"] == {"worker": 4, "server": 2}
+    result = kill_under_load(site, tmp_path, kills=3, whole_server_every=3)
+    assert result["kills"] == {"worker": 2, "server": 1}
     assert result["acknowledged_events"] > 100
     losses = ("lost_from_the_log", "lost_from_histories", "applied_twice")
     assert {name: result[name] for name in losses} == dict.fromkeys(losses, 0)
@@ -79,8 +77,8 @@ def test_hostile_bodies_are_refused_and_leave_nothing_behind(site, tmp_path):
     assert result["server_errors"] == 0
     assert result["worker_survived"]
     assert set(result["huge_by_status"]) == {"413"}
-    memory = result["memory_megabytes"]
-    assert memory["after"] < memory["before"] + 20
+    *_, before_the_huge, at_the_end = result["memory_megabytes"]
+    assert at_the_end < before_the_huge + 20
 
 
 def test_random_paths_and_users_add_no_series_and_no_name_to_a_log(site, tmp_path):
