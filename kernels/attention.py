@@ -113,7 +113,9 @@ def jagged_causal_attention(
     _check(q, k, v, cu_seqlens, dropout_p, position_bias, time_bias, timestamps)
     scale = q.shape[-1] ** -0.5 if softmax_scale is None else float(softmax_scale)
     seed = _seed_tensor(dropout_seed, q.device) if dropout_p > 0.0 else None
-    out, lse = _attention(
+    # Without autograd and tracing, the operator adds only the time that it takes to start.
+    bare = not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
+    out, lse = (_attend if bare else _attention)(
         q, k, v, cu_seqlens, seed, position_bias, time_bias, timestamps, float(dropout_p), scale
     )
     return (out, lse) if return_lse else out
@@ -205,8 +207,7 @@ def _check_contents(tokens: int, cu_seqlens: Tensor, timestamps: Tensor | None) 
         checks.check_timestamps_contents(timestamps, cu_seqlens)
 
 
-@torch.library.custom_op("kernels::attention", mutates_args=())
-def _attention(
+def _attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -223,6 +224,9 @@ def _attention(
         return backend.attention(q.device).forward(
             q, k, v, cu_seqlens, seed, position_bias, time_bias, timestamps, dropout_p, scale
         )
+
+
+_attention = torch.library.custom_op("kernels::attention", _attend, mutates_args=())
 
 
 @torch.library.custom_op("kernels::attention_backward", mutates_args=())

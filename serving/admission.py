@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 # Of the deadline; the rest is for reading the history, and for computations slower than the mean.
 QUEUE_SHARE = 0.5
-IN_PLACE_SECONDS = 0.003
+IN_PLACE_SECONDS = 0.01
 WEIGHT = 0.1  # of the newest computation in the moving mean
 
 

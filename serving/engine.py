@@ -13,7 +13,7 @@ from sasrec.recommender import MICROSECONDS, Recommender
 from serving.encoder import Encoder
 from serving.index import accurate_index
 from serving.items import load_items
-from serving.ranking import ExactRanking, IndexRanking, Ranking
+from serving.ranking import ExactRanking, IndexRanking, Ranking, score
 
 PROBES, PROBE_LENGTH = 64, 20
 
@@ -106,8 +106,7 @@ class Engine:
             return self._encoder.encode(torch.from_numpy(indices[known]), torch.from_numpy(seconds))
 
     def _score_all(self, hidden: torch.Tensor) -> np.ndarray:
-        with torch.inference_mode():
-            scores = (self._encoder.matrix @ hidden).numpy()
+        scores = score(self._encoder.matrix, hidden)
         scores[PADDING] = -np.inf
         return scores
 

@@ -64,12 +64,20 @@ class IndexRanking:
         found = self._index.search(self._hidden, OVERSAMPLING * n)
         found = found[eligible[found]]
         if len(found) < LEAST_LEFT * n:
-            return top_candidates((self._matrix @ self._hidden).numpy(), eligible, n)
+            return top_candidates(score(self._matrix, self._hidden), eligible, n)
         return found[np.lexsort((found, -self.scores(found)))[:n]]
 
     def scores(self, items: np.ndarray) -> np.ndarray:
         """As `Ranking` has it."""
         return self._matrix.numpy()[items] @ self._hidden.numpy()
+
+
+def score(matrix: Tensor, hidden: Tensor) -> np.ndarray:
+    """(V + 1,) float32 products of all items with (dim,) `hidden`.
+
+    By numpy: its product of a matrix and a vector takes 0.5 ms for 100,000 items, torch's 1.4 ms.
+    """
+    return matrix.numpy() @ hidden.numpy()
 
 
 def top_candidates(scores: np.ndarray, eligible: np.ndarray, n: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from sasrec.data.vocabulary import PADDING
 from sasrec.recommender import Recommender
 from serving.encoder import Encoder
 from serving.index import OVERSAMPLING, accurate_index
-from serving.ranking import ExactRanking, IndexRanking
+from serving.ranking import ExactRanking, IndexRanking, score
 
 BEST = 200
 QUERIES = 64
@@ -43,7 +43,7 @@ def compare_best(model_dir: Path) -> dict[str, Any]:
         return queries[next(turn) % QUERIES]  # another each time: the cache has seen none of them
 
     calls = {
-        "exact": lambda: ExactRanking((matrix @ hidden()).numpy()).best(eligible, BEST),
+        "exact": lambda: ExactRanking(score(matrix, hidden())).best(eligible, BEST),
         "index": lambda: IndexRanking(hidden(), matrix, index).best(eligible, BEST),
     }
     return found | {name: summary(seconds) for name, seconds in in_turns(calls, REPEATS).items()}

@@ -17,6 +17,7 @@ from sasrec.model import SASRec
 from sasrec.recommender import Recommender
 from serving.encoder import Encoder
 from serving.export import FILE, SingleHistory, export_onnx
+from serving.ranking import score as score_all
 
 Score = Callable[[torch.Tensor, torch.Tensor], np.ndarray]
 REPEATS = 300
@@ -81,7 +82,7 @@ def _encoder(model: SASRec) -> Score:
 
     @torch.inference_mode()
     def score(items: torch.Tensor, seconds: torch.Tensor) -> np.ndarray:
-        return (encoder.matrix @ encoder.encode(items, seconds)).numpy()
+        return score_all(encoder.matrix, encoder.encode(items, seconds))
 
     return score
 

@@ -60,7 +60,7 @@ def test_short_computations_stay_in_the_event_loop_and_slow_ones_leave_it():
                 time.sleep(seconds)
                 return threading.get_ident() == here
 
-            return [await queue.run(lambda s=s: in_place(s), 1) for s in (0, 0, 0, 0.1, 0, 0)]
+            return [await queue.run(lambda s=s: in_place(s), 1) for s in (0, 0, 0, 0.2, 0, 0)]
 
     # Nothing is known before the first one; the slow one was not known to be slow.
     assert asyncio.run(main()) == [False, True, True, True, False, False]
