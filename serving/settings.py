@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     )
 
     index_above: int = Field(
-        default=200_000, ge=0, description="Items above which an index finds the best of them."
+        default=200_000, ge=1_000, description="Items above which an index finds the best of them."
     )
 
     deadline_seconds: float = Field(

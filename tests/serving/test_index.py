@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from sasrec.config import ModelConfig
+from sasrec.data.vocabulary import Vocabulary
+from sasrec.model import SASRec
+from sasrec.recommender import Recommender
+from serving.engine import Engine
 from serving.index import Index, accurate_index
 from serving.ranking import ExactRanking, IndexRanking
 
@@ -66,3 +71,21 @@ def test_an_index_that_misses_too_much_is_not_used(matrix, queries, monkeypatch)
     refused, low = accurate_index(matrix, queries)
     assert refused is None
     assert low < 0.99
+
+
+def test_an_engine_has_an_index_from_the_size_that_is_set(tmp_path):
+    torch.manual_seed(0)
+    model = SASRec(ModelConfig(dim=16, max_length=20), ITEMS)
+    torch.nn.init.normal_(model.item_embedding.weight)
+    ids = [f"item-{number}" for number in range(ITEMS)]
+    Recommender(model, Vocabulary(ids)).save(tmp_path)
+    plain, indexed = Engine(tmp_path, index_above=ITEMS), Engine(tmp_path, index_above=ITEMS - 1)
+    assert plain.index_recall is None
+    assert indexed.index_recall > 0.99
+    eligible = plain.eligible(category=None, exclude=ids[:50], seen=ids[50:60])
+    tops = [
+        engine.rank(ids[50:60], range(10)).best(eligible, 20).tolist()
+        for engine in (plain, indexed)
+    ]
+    assert tops[0] == tops[1]
+    assert indexed.rank(["nobody knows this"], [1]) is None
