@@ -73,8 +73,8 @@ def create_app(settings: Settings) -> FastAPI:
         limits=Limits(body_bytes=settings.max_body_bytes, pending=settings.max_pending),
     )
     install_handlers(app)
-    # These answer; FastAPI's own, below, document them. What it does around a handler that reads and
-    # writes JSON by itself would cost a tenth of a recommendation.
+    # These answer; FastAPI's own, below, document them. What it does around a handler that reads
+    # and writes JSON by itself would cost a tenth of a recommendation.
     app.add_route("/v1/recommend", recommend, methods=["POST"])
     app.add_route("/v1/events", record_events, methods=["POST"])
     app.add_api_route(
