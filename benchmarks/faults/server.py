@@ -76,6 +76,16 @@ class Server:
         """End it as a rolling update does."""
         stop_group(self._process)
 
+    def terminate(self) -> None:
+        """Ask the supervisor to end, as Kubernetes does, and do not wait."""
+        self._process.terminate()
+
+    def has_ended(self, within: float) -> bool:
+        """Whether the supervisor ends by itself within so many seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(within)
+        return self._process.returncode is not None
+
     def kill(self) -> None:
         """End all its processes at once, without a word."""
         supervisor = psutil.Process(self._process.pid)

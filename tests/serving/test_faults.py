@@ -3,8 +3,11 @@
 Times are not judged here, for other tests run beside: benchmarks/results/faults.json has them.
 """
 
+import http.client
+import json
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -47,6 +50,26 @@ def test_workers_do_not_outlive_a_killed_supervisor_and_keep_its_port(site, tmp_
         gone, alive = psutil.wait_procs(workers, timeout=60)
         assert (len(gone), alive) == (2, [])
         server.start()
+
+
+def test_a_request_under_way_is_answered_after_sigterm(site, tmp_path):
+    body = b'{"k": 3}'
+    with Server(site, tmp_path / "server.log", workers=1) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        connection.putrequest("POST", "/v1/recommend")
+        for name, value in site.headers.items():
+            connection.putheader(name, value)
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body[:4])
+        time.sleep(0.5)  # until the worker has seen it
+        server.terminate()
+        time.sleep(0.5)
+        connection.send(body[4:])
+        response = connection.getresponse()
+        assert response.status == 200
+        assert len(json.loads(response.read())["items"]) == 3
+        assert server.has_ended(within=30)
 
 
 def test_without_its_history_the_service_answers_degraded_and_recovers(site, tmp_path):
