@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from serving.index import OVERSAMPLING, Index
+from serving.index import OVERSAMPLING, RECALL_AT, Index
 
 # Of the items wanted, how many times as many the filters must leave of what an index found.
 LEAST_LEFT = 5
@@ -61,7 +61,7 @@ class IndexRanking:
 
     def best(self, eligible: np.ndarray, n: int) -> np.ndarray:
         """As `Ranking` has it, but for the few items that the index misses."""
-        found = self._index.search(self._hidden, OVERSAMPLING * n)
+        found = self._index.search(self._hidden, OVERSAMPLING * max(n, RECALL_AT))
         found = found[eligible[found]]
         if len(found) < LEAST_LEFT * n:
             return top_candidates(score(self._matrix, self._hidden), eligible, n)

@@ -122,7 +122,10 @@ def _draw(
     num_candidates: int,
     degraded: str | None,
 ) -> Recommendation:
-    """Draw a slate by the model's ranking, or by recent popularity's where there is none."""
+    """Draw a slate by the model's ranking, or by recent popularity's where there is none.
+
+    A greedy slot takes the best item that is free: of k slots, none needs more than k candidates.
+    """
     request_id = request.request_id or uuid.uuid4().hex
     eligible = engine.eligible(
         category=request.category,
@@ -130,7 +133,7 @@ def _draw(
         seen=() if request.allow_repeats else history.item_ids,
     )
     order = ranking or ExactRanking(engine.items.popularity)
-    candidates = order.best(eligible, num_candidates)
+    candidates = order.best(eligible, request.k if policy.temperature == 0 else num_candidates)
     seed = draw_seed(request_id)
     rng = np.random.default_rng(seed)
     slate = draw_slate(candidates, order.scores(candidates), eligible, request.k, policy, rng)
