@@ -3,11 +3,13 @@
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-LOCK = "/tmp/sasrec-test-prometheus.lock"  # tests run in several processes
+LOCK = Path(tempfile.gettempdir(), "sasrec-test-prometheus.lock")  # tests run in several processes
 
 
 def require_prometheus() -> None:
