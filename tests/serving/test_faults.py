@@ -28,7 +28,7 @@ def site(tmp_path):
 
 
 def test_versions_come_and_go_under_load_and_broken_ones_never_serve(site, tmp_path):
-    result = swap_under_load(site, tmp_path, swaps=5, rollbacks=1)
+    result = swap_under_load(site, tmp_path, swaps=6, rollbacks=1)
     assert result["requests"] > 100
     assert result["failed_requests"] == 0
     refusals = result["broken_versions_refused_by_workers"]
