@@ -30,17 +30,21 @@ os.fdatasync = fdatasync
 """
 
 
+class CannotMount(RuntimeError):
+    """This user may not mount a file system."""
+
+
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
     """A file system of `DISK` bytes in memory.
 
     Raises:
-        PermissionError: this user may not mount.
+        CannotMount: only root, with the right to mount, can have one.
     """
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        raise PermissionError("only root, with the right to mount, can have a small disk")
+        raise CannotMount("only root, with the right to mount, can have a small disk")
     try:
         yield folder
     finally:

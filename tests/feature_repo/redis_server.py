@@ -25,9 +25,7 @@ def require_redis() -> str:
             )
         found = shutil.which("redis-server")
     if found is None:
-        pytest.skip(
-            "redis-server is absent and could not be installed: apt-get install redis-server"
-        )
+        pytest.skip("needs redis-server, which could not be installed (Debian: redis-server)")
     return found
 
 
