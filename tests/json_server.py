@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseServer
 from typing import Any, Protocol
 
 
@@ -51,11 +52,18 @@ def running(service: Answers) -> Iterator[str]:
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+    with in_a_thread(http):
+        yield f"http://127.0.0.1:{http.server_port}"
+
+
+@contextlib.contextmanager
+def in_a_thread(server: BaseServer) -> Iterator[None]:
+    """Let a server answer until the end, and release its port then."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{http.server_port}"
+        yield
     finally:
-        http.shutdown()
+        server.shutdown()
         thread.join()
-        http.server_close()
+        server.server_close()
