@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,9 +76,15 @@ def stage(name: str, run_dir: str) -> Iterator[Stage]:
 
 
 def read_stages(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """The records of the stages that have begun, in the order of the pipeline."""
-    paths = {name: run_dir / "stages" / f"{name}.json" for name in STAGES}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+    """The records of the stages that have begun, in the order of the pipeline.
+
+    A run that begins anew removes the records of the last one, and may be doing so right now.
+    """
+    records = {}
+    for name in STAGES:
+        with suppress(FileNotFoundError):
+            records[name] = json.loads((run_dir / "stages" / f"{name}.json").read_text())
+    return records
 
 
 def _one_line(message: str) -> str:
