@@ -82,7 +82,7 @@ def items_gradient(
     Without ``targets`` the second term is absent.
     """
     dtype = lse.dtype
-    gradient = torch.empty_like(items)
+    gradient = torch.empty_like(items, dtype=dtype)
     shift = _finite(lse)[:, None] * _LOG2_E
     for item_at in _slices(items.shape[0], _BLOCK_ITEMS):
         rows = items[item_at].to(dtype)
@@ -93,12 +93,12 @@ def items_gradient(
             logits -= shift[at]
             torch.exp2(logits, out=logits)
             total.addmm_(logits.T, h * d_lse[at, None])
-        if targets is not None:
-            here = ((targets >= item_at.start) & (targets < item_at.stop)).nonzero().squeeze(1)
-            pull = hidden[here].to(dtype) * d_lse[here, None]
-            total.index_add_(0, targets[here] - item_at.start, pull, alpha=-1)
         gradient[item_at] = total
-    return gradient
+    if targets is not None:
+        # Unlike index_add_, in a fixed order on a GPU.
+        push = hidden.to(dtype) * -d_lse[:, None]
+        gradient.index_put_((targets,), push, accumulate=True)
+    return gradient.to(items.dtype)
 
 
 def _slices(size: int, block: int) -> list[slice]:
@@ -124,6 +124,5 @@ def _logits(
     if offset is not None:
         logits += offset[item_at].to(logits.dtype) * _LOG2_E
     if item_ids is not None and excluded_ids is not None:
-        hits = (excluded_ids[at, None] == item_ids[None, item_at]).nonzero(as_tuple=True)
-        logits[hits] = -math.inf
+        logits.masked_fill_(excluded_ids[at, None] == item_ids[None, item_at], -math.inf)
     return logits

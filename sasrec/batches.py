@@ -45,6 +45,7 @@ class Batches:
             out.
         max_length: inputs of a window; a history gives its newest `max_length + 1` events.
         batch_tokens: largest number of inputs in a step, over all processes.
+        whole_histories: let a longer history give more windows, back to its first event.
         weights: (T,) of each event of `sequences` as a target.
         rank, world_size: this process takes every `world_size`-th window of a step.
 
@@ -59,6 +60,7 @@ class Batches:
         max_length: int,
         batch_tokens: int,
         seed: int,
+        whole_histories: bool = False,
         weights: np.ndarray | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -74,7 +76,9 @@ class Batches:
             np.arange(len(sequences.items)), sequences.cu_seqlens, sequences.timestamps
         )
         self.sequences, self.weights = sequences, weights
-        self.windows = numbered.select(trainable, max_length + 1)
+        self.windows = numbered.select(trainable, None if whole_histories else max_length + 1)
+        if whole_histories:
+            self.windows = _cut(self.windows, max_length)
         self.lengths = self.windows.lengths.astype(np.int64) - 1
         self.tokens = int(self.lengths.sum())
         self.budget = max(
@@ -110,6 +114,19 @@ class Batches:
             tokens=len(step_targets),
             step_targets=torch.from_numpy(items[step_targets]),
         )
+
+
+def _cut(histories: PackedSequences, max_length: int) -> PackedSequences:
+    """Windows of `max_length` inputs, counted from the newest event; each starts at the event that
+    the window before it ends with, so that every event but the first is a target once."""
+    counts = -(-(histories.lengths.astype(np.int64) - 1) // max_length)
+    history = np.repeat(np.arange(len(histories)), counts)
+    back = np.arange(len(history)) - np.repeat(np.cumsum(counts) - counts, counts)
+    ends = histories.cu_seqlens[history + 1] - back * max_length
+    starts = np.maximum(ends - max_length - 1, histories.cu_seqlens[history])
+    cu_seqlens = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int32)
+    event = np.arange(cu_seqlens[-1]) + np.repeat(starts - cu_seqlens[:-1], ends - starts)
+    return PackedSequences(histories.items[event], cu_seqlens, histories.timestamps[event])
 
 
 def _shift(windows: PackedSequences) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

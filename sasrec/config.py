@@ -104,6 +104,11 @@ class TrainConfig(_Config):
         ge=2,
         description="Events per step, over all processes; histories are never split.",
     )
+    whole_histories: bool = Field(
+        default=False,
+        description="Learn from all of a history, cut into windows of max_length events, and not "
+        "from its newest window alone.",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Of matrix products; weights and optimiser stay float32."
     )

@@ -17,25 +17,41 @@ class Objective:
         cold_items_compete: whether items without a training event are negatives of the full
             cross-entropy. With item features they are not: whether anyone would want them is not
             known, and their features are not to blame.
+        device: of the model; negatives are drawn on the CPU.
     """
 
-    def __init__(self, config: TrainConfig, counts: Tensor, *, cold_items_compete: bool) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        counts: Tensor,
+        *,
+        cold_items_compete: bool,
+        device: torch.device,
+    ) -> None:
         self.config = config
         self.candidates = None
         if not cold_items_compete:
-            self.candidates = (counts > 0).nonzero().flatten()
-            self.position = torch.cumsum(counts > 0, 0) - 1
+            self.candidates = (counts > 0).nonzero().flatten().to(device)
+            self.position = (torch.cumsum(counts > 0, 0) - 1).to(device)
         self.num_items = len(counts) - 1
         self.sampler = NegativeSampler(config.sampling, counts)
+        self.log_q = self.sampler.log_probability.to(device)
 
     def draw(self, batch: Batch) -> Tensor | None:
         """Negatives, (n,) shared or (T, n) of each event, from torch's global generator."""
         if self.config.loss == "cross_entropy":
             return None
-        shape: tuple[int, ...] = (self.config.negatives,)
-        if not self.config.shared_negatives:
-            shape = (len(batch.targets), *shape)
-        return self.sampler.draw(shape, batch.step_targets)
+        return self.sampler.draw(self._shape(len(batch.targets)), batch.step_targets)
+
+    def negatives_buffer(self, tokens: int, device: torch.device) -> Tensor | None:
+        """Room for what `draw` gives for as many tokens, filled with item 1."""
+        if self.config.loss == "cross_entropy":
+            return None
+        return torch.ones(self._shape(tokens), dtype=torch.int64, device=device)
+
+    def _shape(self, tokens: int) -> tuple[int, ...]:
+        negatives = self.config.negatives
+        return (negatives,) if self.config.shared_negatives else (tokens, negatives)
 
     def losses(
         self, hidden: Tensor, item_matrix: Tensor, targets: Tensor, negatives: Tensor | None
@@ -44,11 +60,11 @@ class Objective:
         if negatives is None:
             if self.candidates is None:
                 return losses.cross_entropy(hidden, item_matrix[1:], targets - 1)
-            candidates, position = (t.to(hidden.device) for t in (self.candidates, self.position))
-            return losses.cross_entropy(hidden, item_matrix[candidates], position[targets])
+            return losses.cross_entropy(
+                hidden, item_matrix[self.candidates], self.position[targets]
+            )
         if self.config.loss == "sampled_softmax":
-            log_q = self.sampler.log_probability.to(hidden.device)
-            return losses.sampled_softmax(hidden, item_matrix, targets, negatives, log_q)
+            return losses.sampled_softmax(hidden, item_matrix, targets, negatives, self.log_q)
         positive, negative = losses.candidate_scores(hidden, item_matrix, targets, negatives)
         if self.config.loss == "bpr":
             return losses.bpr(positive, negative)

@@ -4,7 +4,6 @@ Every random choice of a step follows from (seed, epoch, step) alone, so a resum
 what the uninterrupted one would have done, bit for bit on one machine.
 """
 
-import copy
 import hashlib
 import math
 import signal
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sasrec import checkpoint
 from sasrec.batches import Batch, Batches
@@ -27,6 +26,7 @@ from sasrec.config import ModelConfig, TrainConfig
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.distributed import Processes, processes
+from sasrec.graphed_update import GraphedUpdate
 from sasrec.item_features import ItemFeatures
 from sasrec.metrics import accuracy
 from sasrec.model import SASRec
@@ -35,6 +35,7 @@ from sasrec.progress import TrainingLog
 from sasrec.ranking import next_item, target_ranks
 from sasrec.recommender import Recommender
 from sasrec.schema import DataError
+from sasrec.update import StepInputs, Update
 from sasrec.warm_start import copy_weights
 
 CHECKPOINT_SECONDS = 5.0
@@ -102,6 +103,7 @@ def train(
             train,
             max_length=model_config.max_length,
             batch_tokens=train_config.batch_tokens,
+            whole_histories=train_config.whole_histories,
             seed=train_config.seed,
             weights=weights,
             rank=group.rank,
@@ -112,7 +114,12 @@ def train(
             group,
             model.to(group.device),
             batches,
-            Objective(train_config, counts, cold_items_compete=item_features is None),
+            Objective(
+                train_config,
+                counts,
+                cold_items_compete=item_features is None,
+                device=group.device,
+            ),
             next_item(validation),
             vocabulary,
             train_config,
@@ -158,11 +165,11 @@ class _Trainer:
         self.group, self.model, self.batches, self.objective = group, model, batches, objective
         self.validation, self.vocabulary = validation, vocabulary
         self.config, self.run_dir, self.identity = config, run_dir, identity
-        self.parameters = list(model.parameters())
-        self.average = copy.deepcopy(model).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        self.update = Update(model, objective, config)
+        self.average, self.optimiser = self.update.average, self.update.optimiser
+        self.graphed = None
+        if group.device.type == "cuda" and group.size == 1 and not model.config.feature_buckets:
+            self.graphed = GraphedUpdate(self.update, batches.budget)
         self.progress = _Progress()
         self.best_weights = self._copy_weights()
         self.saved_at = time.monotonic()
@@ -230,46 +237,45 @@ class _Trainer:
 
     def _step(self, batch: Batch, terminated: bool) -> tuple[float, bool]:
         """One update; the loss summed over all events, and whether any process is to stop."""
-        progress, device = self.progress, self.group.device
+        progress = self.progress
         seeds = np.random.SeedSequence([self.config.seed, progress.epoch, progress.step])
         shared_seed, own_seed = seeds.generate_state(1 + self.group.size)[[0, 1 + self.group.rank]]
         torch.manual_seed(int(shared_seed))
         negatives = self.objective.draw(batch)
         torch.manual_seed(int(own_seed))  # processes must not drop the same units
 
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._bfloat16()):
-            hidden = self.model(
-                batch.items.to(device), batch.cu_seqlens.to(device), batch.timestamps.to(device)
-            )
-        losses = self.objective.losses(
-            hidden.float(),
-            self.model.item_matrix(),
+        inputs = self._inputs(batch, negatives)
+        warmup = min(1.0, (progress.total_steps + 1) / max(1, self.config.warmup_steps))
+        self.update.set_learning_rate(self.config.learning_rate * warmup)
+        if self.graphed is not None:
+            mean_loss, stop = self.graphed(inputs, self._forget()).item(), terminated
+            self._check_finite(mean_loss)
+        else:
+            loss = self.update.backward(inputs)
+            gradients = [p.grad for p in self.update.parameters if p.grad is not None]
+            mean_loss, stops = self.group.sum(gradients, loss.item(), float(terminated))
+            stop = stops > 0
+            self._check_finite(mean_loss)
+            self.update.apply(self._forget())
+        return mean_loss * batch.tokens, stop
+
+    def _inputs(self, batch: Batch, negatives: Tensor | None) -> StepInputs:
+        """On the device, unless the graph is to copy them into its buffers."""
+        device = torch.device("cpu") if self.graphed is not None else self.group.device
+        weights = torch.ones(len(batch.targets)) if batch.weights is None else batch.weights
+        return StepInputs(
+            batch.items.to(device),
+            batch.cu_seqlens.to(device),
+            batch.timestamps.to(device),
             batch.targets.to(device),
+            (weights / batch.tokens).to(device),
             None if negatives is None else negatives.to(device),
         )
-        if batch.weights is not None:
-            losses = losses * batch.weights.to(device)
-        loss = losses.sum() / batch.tokens
-        loss.backward()
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        mean_loss, stops = self.group.sum(gradients, loss.item(), float(terminated))
-        self._check_finite(mean_loss)
-        nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
-        warmup = min(1.0, (progress.total_steps + 1) / max(1, self.config.warmup_steps))
-        for parameters in self.optimiser.param_groups:
-            parameters["lr"] = self.config.learning_rate * warmup
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self._average_weights()
-        return mean_loss * batch.tokens, stops > 0
 
-    @torch.no_grad()
-    def _average_weights(self) -> None:
-        """Polyak averaging, exponential; the first steps forget faster, as they have less past."""
+    def _forget(self) -> float:
+        """One less the decay of Polyak averaging; first steps forget more, having less past."""
         steps = self.progress.total_steps
-        decay = min(self.config.averaging, (1 + steps) / (10 + steps))
-        for average, parameter in zip(self.average.parameters(), self.parameters, strict=True):
-            average.lerp_(parameter, 1 - decay)
+        return 1 - min(self.config.averaging, (1 + steps) / (10 + steps))
 
     def _close_epoch(self, log: TrainingLog) -> None:
         """Validate, keep the best weights, and write the epoch down."""
@@ -306,9 +312,6 @@ class _Trainer:
     def _out_of_patience(self) -> bool:
         validations = (self.progress.epoch - self.progress.best_epoch) // self.config.validate_every
         return self.progress.epoch > 0 and validations >= self.config.patience
-
-    def _bfloat16(self) -> bool:
-        return self.config.precision == "bfloat16"
 
     def _check_finite(self, loss: float) -> None:
         if math.isfinite(loss):

@@ -36,6 +36,15 @@ def test_a_long_history_gives_its_newest_events():
     assert (batch.items.tolist(), batch.targets.tolist()) == ([3, 4], [4, 5])
 
 
+def test_whole_histories_make_every_event_but_the_first_a_target_once():
+    own = batches(packed([[1, 2, 3, 4, 5], [6], [7, 8, 9]]), max_length=2, whole_histories=True)
+    found = [own.load(np.array([row])) for row in range(3)]
+    assert [b.items.tolist() for b in found] == [[3, 4], [1, 2], [7, 8]]
+    assert [b.targets.tolist() for b in found] == [[4, 5], [2, 3], [8, 9]]
+    with pytest.raises(IndexError):
+        own.load(np.array([3]))
+
+
 def test_weights_follow_their_events():
     weights = np.array([10, 20, 30, 40, 50], dtype=np.float32)
     batch = batches(packed([[1, 2], [3, 4, 5]]), weights=weights).load(np.array([1, 0]))
