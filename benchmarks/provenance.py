@@ -1,5 +1,6 @@
 """Where a figure comes from: versions, machine, commit and command, written beside it."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -19,12 +20,12 @@ ELSEWHERE = {
 
 
 def provenance() -> dict[str, Any]:
-    """What a reader needs to repeat a measurement."""
+    """What a reader needs to repeat a measurement; a copy without git has its commit in $COMMIT."""
     cuda = torch.cuda.is_available()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "python -m " + " ".join([_module(), *_arguments()]),
-        "commit": _git("rev-parse", "--short", "HEAD"),
+        "commit": _git("rev-parse", "--short", "HEAD") or os.environ.get("COMMIT", ""),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", "sasrec", "kernels")),
         "python": platform.python_version(),
         "torch": version("torch"),

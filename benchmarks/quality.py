@@ -4,14 +4,16 @@
     python -m benchmarks.quality --dataset amazon-beauty-5core --data-dir DATA
 
 Each (row, seed) is one result file; a finished one is not run again and a killed one resumes from
-its checkpoint, so the command can be stopped and repeated. The table is written after every
-result and says which seeds it holds. Epochs and settings are chosen on validation alone; test is
-read once, by the model that validation chose.
+its checkpoint, so the command can be stopped and repeated. The table says which seeds it holds.
+Epochs and settings are chosen on validation alone; test is read once, by the model that validation
+chose.
 """
 
 import argparse
 import json
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,29 @@ def run_model(row: Row, data: SequenceDataset, seed: int, run_dir: Path) -> dict
     }
 
 
+def write_result(name: str, seed: int, arguments: argparse.Namespace) -> None:
+    """Make the result file of one row and seed, unless it is there."""
+    torch.set_num_threads(arguments.threads)
+    row, slug = MODELS.get(name), f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}"
+    target = RESULTS / f"quality-{arguments.dataset}" / f"{slug}.json"
+    if target.exists():
+        return
+    split = row.split if row else "leave-one-out"
+    read_data = read(arguments.dataset, split, arguments.data_dir)
+    if split == "global-time" and read_data.report.clock != "real":
+        print(f"{name}: skipped, {arguments.dataset} has an order but no timestamps")
+        return
+    data = read_data.sequences
+    if row is None:
+        result = run_baseline(name, data)
+    else:
+        run_dir = arguments.work_dir / arguments.dataset / slug
+        result = run_model(row, data, seed, run_dir)
+        target.with_suffix(".jsonl").write_text((run_dir / LOG).read_text())
+    result = {"row": name, "seed": seed, **result, "provenance": provenance()}
+    target.write_text(json.dumps(result, indent=2) + "\n")
+
+
 def summarise(folder: Path) -> dict[str, Any]:
     """Mean and standard deviation over the seeds that ran, for each row that has any."""
     rows: dict[str, Any] = {}
@@ -182,39 +207,22 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=[*BASELINES, *MODELS], help="all by default")
     parser.add_argument("--work-dir", type=Path, default=Path("runs/quality"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--jobs", type=int, default=1, help="rows and seeds at a time")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-
     folder = RESULTS / f"quality-{arguments.dataset}"
     folder.mkdir(parents=True, exist_ok=True)
-    splits: dict[str, SequenceDataset] = {}
-    for name in arguments.rows or [*BASELINES, *MODELS]:
-        row = MODELS.get(name)
-        split = row.split if row else "leave-one-out"
-        for seed in arguments.seeds if row else arguments.seeds[:1]:
-            slug = f"{name.replace(', ', '-').replace(' ', '-')}-seed{seed}"
-            target = folder / f"{slug}.json"
-            if target.exists():
-                continue
-            if split not in splits:
-                read_data = read(arguments.dataset, split, arguments.data_dir)
-                if split == "global-time" and read_data.report.clock != "real":
-                    print(f"{name}: skipped, {arguments.dataset} has an order but no timestamps")
-                    break
-                splits[split] = read_data.sequences
-                print(f"{split} split sha256 {splits[split].description['sha256']}")
-            run_dir = arguments.work_dir / arguments.dataset / slug
-            data = splits[split]
-            result = run_model(row, data, seed, run_dir) if row else run_baseline(name, data)
-            if row:
-                log = (run_dir / LOG).read_text()
-                target.with_suffix(".jsonl").write_text(log)
-            result = {"row": name, "seed": seed, **result, "provenance": provenance()}
-            target.write_text(json.dumps(result, indent=2) + "\n")
-            summary = summarise(folder)
-            path = RESULTS / f"quality-{arguments.dataset}.json"
-            path.write_text(json.dumps(summary, indent=2) + "\n")
-    print_table(arguments.dataset, summarise(folder))
+    jobs = [
+        (name, seed, arguments)
+        for seed in arguments.seeds
+        for name in arguments.rows or [*BASELINES, *MODELS]
+        if name in MODELS or seed == arguments.seeds[0]
+    ]
+    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+        list(pool.map(write_result, *zip(*jobs, strict=True)))
+    summary = summarise(folder)
+    path = RESULTS / f"quality-{arguments.dataset}.json"
+    path.write_text(json.dumps(summary, indent=2) + "\n")
+    print_table(arguments.dataset, summary)
 
 
 if __name__ == "__main__":
