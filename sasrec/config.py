@@ -49,6 +49,15 @@ class ModelConfig(_Config):
     time_bias: bool = Field(
         default=False, description="Learned attention bias by elapsed time, in octaves of seconds."
     )
+    cosine_temperature: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Scores are cosines over this; 0 scores by the plain product of the paper.",
+    )
+    event_dropout: Probability = Field(
+        default=0.0, description="Share of events whose item a training step does not see."
+    )
     feature_buckets: int = Field(
         default=0, ge=0, description="Rows of the hashed table of item features; 0 uses none."
     )
@@ -149,6 +158,11 @@ class Preset(_Config):
 # on MovieLens; the norm is applied to a block's input.
 _PAPER = ModelConfig(dim=50, blocks=2, heads=1, max_length=200, dropout=0.2, attention_dropout=0.2)
 
+# What benchmarks/search.py found, on validation, to add most to the paper's model.
+_DEFAULT = ModelConfig(
+    heads=2, position_bias=True, feed_forward="swiglu", feed_forward_multiplier=2.0
+)
+
 PRESETS: dict[str, Preset] = {
     "paper": Preset(
         model=_PAPER,
@@ -174,9 +188,27 @@ PRESETS: dict[str, Preset] = {
             learning_rate=1e-3,
         ),
     ),
+    # For two CPU cores as well as for a GPU.
     "default": Preset(
-        model=ModelConfig(),
-        train=TrainConfig(),
+        model=_DEFAULT,
+        train=TrainConfig(whole_histories=True),
+    ),
+    # Three times the arithmetic, and better where histories are long: for a GPU.
+    "large": Preset(
+        model=_DEFAULT.model_copy(update={"dim": 128, "blocks": 3, "heads": 4, "dropout": 0.2}),
+        train=TrainConfig(whole_histories=True),
+    ),
+    # A handful of events a user over many items: a shop.
+    "sparse": Preset(
+        model=_DEFAULT.model_copy(
+            update={
+                "max_length": 50,
+                "dropout": 0.5,
+                "event_dropout": 0.2,
+                "cosine_temperature": 0.05,
+            }
+        ),
+        train=TrainConfig(whole_histories=True),
     ),
 }
 

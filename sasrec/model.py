@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from kernels import jagged_causal_attention
 from sasrec.config import ModelConfig
-from sasrec.dropout import Dropout
+from sasrec.dropout import Dropout, drop_rows
 from sasrec.item_features import ItemFeatures
 from sasrec.schema import DataError
 
@@ -99,6 +99,21 @@ class Block(nn.Module):
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
 
 
+class OutputNorm(nn.LayerNorm):
+    """The final norm; for cosine scores also to length one, over the temperature."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config.dim)
+        self.cosine_temperature = config.cosine_temperature
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, dim) to (n, dim)."""
+        x = super().forward(x)
+        if not self.cosine_temperature:
+            return x
+        return F.normalize(x, dim=-1) / self.cosine_temperature
+
+
 class ItemEmbedding(nn.Embedding):
     """A learned row per item, plus the mean of its features' rows if there are any.
 
@@ -109,6 +124,7 @@ class ItemEmbedding(nn.Embedding):
     def __init__(self, config: ModelConfig, num_items: int, features: ItemFeatures | None) -> None:
         super().__init__(num_items + 1, config.dim, padding_idx=0)
         self.id_dropout = config.id_dropout
+        self.cosine = config.cosine_temperature > 0
         self.features = None
         if features is not None:
             self.features = nn.EmbeddingBag(config.feature_buckets, config.dim, mode="mean")
@@ -116,14 +132,13 @@ class ItemEmbedding(nn.Embedding):
             self.register_buffer("offsets", torch.from_numpy(features.offsets[:-1]))
 
     def matrix(self) -> Tensor:
-        """(V + 1, dim); row 0 is padding."""
-        if self.features is None:
-            return self.weight
-        ids = self.weight
-        if self.training:
-            keep = torch.rand(len(ids), 1, device=ids.device) >= self.id_dropout
-            ids = ids * keep
-        return ids + self.features(self.rows, self.offsets)
+        """(V + 1, dim), of length one for cosine scores; row 0 is padding."""
+        matrix = self.weight
+        if self.features is not None:
+            if self.training:
+                matrix = drop_rows(matrix, self.id_dropout)
+            matrix = matrix + self.features(self.rows, self.offsets)
+        return F.normalize(matrix, dim=1) if self.cosine else matrix
 
 
 class SASRec(nn.Module):
@@ -151,8 +166,10 @@ class SASRec(nn.Module):
         )
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.norm = nn.LayerNorm(config.dim)
+        self.norm = OutputNorm(config)
         self.apply(_initialise)
+        if config.cosine_temperature:  # rows of length one, as they will be used
+            self.item_embedding.weight.data.mul_(config.dim**-0.5 / INITIAL_STD)
 
     @property
     def num_items(self) -> int:
@@ -190,6 +207,8 @@ class SASRec(nn.Module):
 
     def _embed(self, items: Tensor, cu_seqlens: Tensor) -> Tensor:
         x = F.embedding(items, self.item_matrix())
+        if self.training and self.config.event_dropout:
+            x = drop_rows(x, self.config.event_dropout)
         if self.position_embedding is not None:
             x = x + self.position_embedding(self._positions(len(items), cu_seqlens))
         return self.dropout(x)

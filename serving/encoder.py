@@ -27,6 +27,7 @@ class Encoder:
     def __init__(self, model: SASRec) -> None:
         self._layers = [_Layer.of(cast(Block, block)) for block in model.blocks]
         self._norm = _Norm.of(model.norm)
+        self._cosine_temperature = model.config.cosine_temperature
         self._positions = None
         if model.position_embedding is not None:
             self._positions = model.position_embedding.weight.detach()
@@ -49,7 +50,10 @@ class Encoder:
         cu_seqlens = torch.tensor([0, len(items)], dtype=torch.int32)
         for layer in self._layers[:-1]:
             x = layer(x, cu_seqlens, seconds, len(items))
-        return self._norm(self._layers[-1](x, cu_seqlens, seconds, 1))[0]
+        hidden = self._norm(self._layers[-1](x, cu_seqlens, seconds, 1))[0]
+        if self._cosine_temperature:
+            hidden = F.normalize(hidden, dim=0) / self._cosine_temperature
+        return hidden
 
 
 @dataclass(frozen=True, slots=True)

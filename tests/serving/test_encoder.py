@@ -17,6 +17,7 @@ OPTIONS = {
     "positions": ["oldest", "newest", "none"],
     "position_bias": [False, True],
     "time_bias": [False, True],
+    "cosine_temperature": [0.0, 0.05],
 }
 
 

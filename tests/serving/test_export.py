@@ -24,6 +24,7 @@ ARCHITECTURES = {
     "default": {},
     "post-norm from the newest": {"norm": "post", "positions": "newest"},
     "relative biases": {"positions": "none", "position_bias": True, "time_bias": True},
+    "cosine scores": {"cosine_temperature": 0.1},
     "swiglu and item features": {"feed_forward": "swiglu", "feature_buckets": 8},
 }
 
