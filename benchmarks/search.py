@@ -8,7 +8,7 @@ is never looked at. Settings and scores go to benchmarks/results/search-DATASET.
 
 import argparse
 import json
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,17 @@ import torch
 from benchmarks.provenance import provenance
 from benchmarks.real_sequences import read
 from sasrec.config import preset
+from sasrec.progress import LOG
 from sasrec.training import train
 
 RESULTS = Path(__file__).parent / "results"
+SETTINGS = "settings.json"
+# The winner of each round is what the next one starts from.
 WHOLE = {"whole_histories": True}
 WIDE = {"dim": 128, "dropout": 0.2}
+BIAS = {"position_bias": True, "heads": 2}
+SWIGLU = {"feed_forward": "swiglu", "feed_forward_multiplier": 2.0}
+ALL = WHOLE | BIAS | SWIGLU
 # Klenitskiy & Vasilev (2023) and their successors: the best by validation of 108 settings.
 PUBLISHED = {
     "dim": 256,
@@ -33,81 +39,85 @@ PUBLISHED = {
     "batch_tokens": 16384,
     "precision": "bfloat16",
 }
+PAPER_LIKE = {
+    "whole_histories": False,
+    "heads": 1,
+    "position_bias": False,
+    "feed_forward": "relu",
+    "feed_forward_multiplier": 1.0,
+}
+SHOP = ALL | {"max_length": 50, "dropout": 0.5}
+COSINE = {"cosine_temperature": 0.05}
 GRID: dict[str, list[dict[str, Any]]] = {
-    "ml-1m": [
-        PUBLISHED | WHOLE,
-        PUBLISHED,
-        WIDE | WHOLE | {"learning_rate": 2e-3},
-        WIDE | WHOLE | {"feed_forward": "swiglu", "feed_forward_multiplier": 2.0},
-        WIDE | WHOLE | {"positions": "newest"},
-        WIDE | WHOLE | {"averaging": 0.999},
-        WIDE | WHOLE | {"heads": 2},
-        WIDE | WHOLE | {"dropout": 0.3},
-        WIDE | WHOLE | {"position_bias": True},
-        WIDE | WHOLE,
-        WHOLE | {"dropout": 0.2},
-        WHOLE,
-        WIDE,
-        {},
-    ],
     "amazon-beauty-5core": [
-        {"dropout": 0.5, "dim": 256, "learning_rate": 1e-3, "precision": "bfloat16"},
-        {"dropout": 0.5, "dim": 128, "learning_rate": 1e-3},
-        {"dropout": 0.5, "dim": 128},
-        {"dropout": 0.5, "learning_rate": 1e-3},
-        {"dropout": 0.5},
-        {"dropout": 0.5, "weight_decay": 0.1},
-        {"dropout": 0.5, "dim": 128, "heads": 2, "learning_rate": 1e-3},
-        {"dropout": 0.3},
-        {"dropout": 0.7, "dim": 128, "learning_rate": 1e-3},
-        {},
+        SHOP | COSINE | {"event_dropout": 0.2},
+        SHOP | COSINE | {"event_dropout": 0.2, "dropout": 0.4, "time_bias": True},
+        SHOP | COSINE | {"time_bias": True},
+        SHOP | COSINE | {"dim": 128},
+        SHOP
+        | COSINE
+        | {"event_dropout": 0.2, "feed_forward": "relu", "feed_forward_multiplier": 1.0},
+        SHOP | COSINE | {"event_dropout": 0.4, "dropout": 0.3},
     ],
 }
 
 
-def tried(dataset: str, data_dir: str | None, settings: dict[str, Any], run_dir: Path) -> Any:
-    """The best validation scores of one setting, and when they were reached."""
+def tried(dataset: str, data_dir: str | None, settings: dict[str, Any], run_dir: Path) -> None:
+    """Train one setting, or go on where it was stopped."""
     torch.set_num_threads(1)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / SETTINGS).write_text(json.dumps(settings))
     data = read(dataset, "leave-one-out", data_dir).sequences
     chosen = preset("default", **settings)
-    result = train(
-        data.train, data.validation, data.vocabulary, chosen.model, chosen.train, run_dir
-    )
-    best = result.history[result.best_epoch - 1]
-    return {
-        "settings": settings,
-        "validation": {name: best[name] for name in ("ndcg@10", "hr@10")},
-        "best_epoch": result.best_epoch,
-        "epochs": len(result.history),
-        "split_sha256": data.description["sha256"],
-    }
+    train(data.train, data.validation, data.vocabulary, chosen.model, chosen.train, run_dir)
+
+
+def summary(work_dir: Path) -> list[dict[str, Any]]:
+    """What the logs of all settings say, best first; a run that was stopped counts as far as it
+    came."""
+    found = []
+    for path in work_dir.glob(f"*/{LOG}"):
+        history = [json.loads(line) for line in path.read_text().splitlines()]
+        if history:
+            best = max(history, key=lambda line: line["ndcg@10"])
+            found.append(
+                {
+                    "settings": json.loads((path.parent / SETTINGS).read_text()),
+                    "validation": {name: best[name] for name in ("ndcg@10", "hr@10")},
+                    "best_epoch": best["epoch"],
+                    "epochs": len(history),
+                }
+            )
+    return sorted(found, key=lambda one: -one["validation"]["ndcg@10"])
 
 
 def main() -> None:
-    """Try what was not tried yet and write all down, best first."""
+    """Try all and write down what came of it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", required=True, choices=GRID)
     parser.add_argument("--data-dir", help="folder of the raw data; downloaded without it")
     parser.add_argument("--work-dir", type=Path, default=Path("runs/search"))
     parser.add_argument("--jobs", type=int, default=1, help="settings at a time")
+    parser.add_argument("--no-training", action="store_true", help="only read the logs there are")
     arguments = parser.parse_args()
+    work_dir = arguments.work_dir / arguments.dataset
+    if not arguments.no_training:
+        jobs = [
+            (arguments.dataset, arguments.data_dir, settings, work_dir / slug(settings))
+            for settings in GRID[arguments.dataset]
+        ]
+        with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+            list(pool.map(tried, *zip(*jobs, strict=True)))
+    found = summary(work_dir)
     path = RESULTS / f"search-{arguments.dataset}.json"
-    found = json.loads(path.read_text())["tried"] if path.exists() else []
-    known = [one["settings"] for one in found]
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        futures = []
-        for settings in GRID[arguments.dataset]:
-            if settings not in known:
-                slug = "-".join(f"{k}={v}" for k, v in settings.items()) or "default"
-                run_dir = arguments.work_dir / arguments.dataset / slug
-                job = (arguments.dataset, arguments.data_dir, settings, run_dir)
-                futures.append(pool.submit(tried, *job))
-        for future in as_completed(futures):
-            found.append(future.result() | {"provenance": provenance()})
-            found.sort(key=lambda one: -one["validation"]["ndcg@10"])
-            path.write_text(json.dumps({"tried": found}, indent=2) + "\n")
+    path.write_text(json.dumps({"provenance": provenance(), "tried": found}, indent=1) + "\n")
     for one in found:
         print(f"{one['validation']['ndcg@10']:.4f}  epoch {one['best_epoch']:3}  {one['settings']}")
+
+
+def slug(settings: dict[str, Any]) -> str:
+    """A folder's name."""
+    return ",".join(f"{name}={value}" for name, value in settings.items()) or "default"
 
 
 if __name__ == "__main__":

@@ -47,9 +47,20 @@ class PaddedAttention(Attention):
     def forward(self, x: Tensor, cu_seqlens: Tensor, timestamps: Tensor | None) -> Tensor:
         """(B, L, dim) to the same; padding is at the end, so the causal mask hides it."""
         del cu_seqlens, timestamps
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mask = None
+        if self.position_bias is not None:
+            at = torch.arange(x.shape[1], device=x.device)
+            distance = at[:, None] - at
+            mask = self.position_bias[:, distance.clamp(min=0)]
+            mask = mask.masked_fill(distance < 0, -torch.inf).to(q.dtype)
         attended = F.scaled_dot_product_attention(
-            *qkv.unbind(), is_causal=True, dropout_p=self.dropout if self.training else 0.0
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            is_causal=mask is None,
+            dropout_p=self.dropout if self.training else 0.0,
         )
         return self.output(attended.transpose(1, 2).flatten(2))
 
