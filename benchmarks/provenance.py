@@ -20,12 +20,15 @@ ELSEWHERE = {
 
 
 def provenance() -> dict[str, Any]:
-    """What a reader needs to repeat a measurement; a copy without git has its commit in $COMMIT."""
+    """What a reader needs to repeat a measurement.
+
+    A copy without this repository's history has its commit in $COMMIT.
+    """
     cuda = torch.cuda.is_available()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": "python -m " + " ".join([_module(), *_arguments()]),
-        "commit": _git("rev-parse", "--short", "HEAD") or os.environ.get("COMMIT", ""),
+        "commit": os.environ.get("COMMIT") or _git("rev-parse", "--short", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--", "sasrec", "kernels")),
         "python": platform.python_version(),
         "torch": version("torch"),

@@ -53,17 +53,20 @@ BASELINES = {
     "recent popularity": RecentPopularity,
     "bigram Markov": BigramMarkov,
 }
-# The default preset's loss is the full cross-entropy; a row for each other, all else equal.
+MANY = {"negatives": 512, "shared_negatives": True}
+# `paper`, `bpr` and the rows below them are one model and one training with several losses; BCE and
+# BPR with one negative an event, and like the others with 512 that all events share.
 MODELS = {
     "default": Row("default"),
     "large": Row("large"),
     "sparse": Row("sparse"),
     "paper": Row("paper"),
     "bpr": Row("bpr"),
-    "default, sampled_softmax": Row("default", {"loss": "sampled_softmax"}),
-    "default, gbce": Row("default", {"loss": "gbce"}),
-    "default, bce": Row("default", {"loss": "bce"}),
-    "default, bpr": Row("default", {"loss": "bpr"}),
+    "paper, cross_entropy": Row("paper", {"loss": "cross_entropy"}),
+    "paper, sampled_softmax": Row("paper", {"loss": "sampled_softmax"} | MANY),
+    "paper, gbce": Row("paper", {"loss": "gbce"} | MANY),
+    "paper, bce": Row("paper", MANY),
+    "paper, bpr": Row("bpr", MANY),
     "default, global-time": Row("default", split="global-time"),
     "sparse, global-time": Row("sparse", split="global-time"),
 }

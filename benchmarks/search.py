@@ -29,36 +29,46 @@ WIDE = {"dim": 128, "dropout": 0.2}
 BIAS = {"position_bias": True, "heads": 2}
 SWIGLU = {"feed_forward": "swiglu", "feed_forward_multiplier": 2.0}
 ALL = WHOLE | BIAS | SWIGLU
-# Klenitskiy & Vasilev (2023) and their successors: the best by validation of 108 settings.
-PUBLISHED = {
-    "dim": 256,
-    "blocks": 3,
-    "dropout": 0.3,
-    "max_length": 128,
-    "learning_rate": 1e-3,
-    "batch_tokens": 16384,
-    "precision": "bfloat16",
+SHOP = ALL | {"max_length": 50, "dropout": 0.5}
+COSINE = {"cosine_temperature": 0.05}
+GRID: dict[str, list[dict[str, Any]]] = {
+    "ml-1m": [
+        WIDE | WHOLE,
+        WIDE | WHOLE | {"learning_rate": 2e-3},
+        WIDE | WHOLE | {"averaging": 0.999},
+        WIDE | WHOLE | {"positions": "newest"},
+        WIDE | WHOLE | {"dropout": 0.3},
+        WIDE | WHOLE | {"heads": 2},
+        WIDE | WHOLE | {"position_bias": True},
+        WIDE | WHOLE | SWIGLU,
+        WIDE | WHOLE | BIAS,
+        WIDE | ALL,
+        WIDE | ALL | {"averaging": 0.999},
+        WIDE | ALL | {"dropout": 0.3},
+        WIDE | ALL | {"heads": 4},
+        WIDE | ALL | {"blocks": 3},
+        WIDE | ALL | {"cosine_temperature": 0.07},
+        ALL | {"dropout": 0.1},
+        ALL | {"dropout": 0.2},
+    ],
+    "amazon-beauty-5core": [
+        {"dropout": 0.5},
+        {"dropout": 0.5, "learning_rate": 1e-3},
+        {"dropout": 0.5, "dim": 128},
+        {"dropout": 0.5, "dim": 128, "learning_rate": 1e-3},
+        SHOP,
+        SHOP | {"dim": 256, "learning_rate": 1e-3, "precision": "bfloat16"},
+        SHOP | COSINE | {"dim": 128},
+        SHOP | COSINE | {"time_bias": True},
+    ],
 }
-PAPER_LIKE = {
-    "whole_histories": False,
+# What every setting starts from: the plain model of this width, trained as the presets are.
+START = {
     "heads": 1,
     "position_bias": False,
     "feed_forward": "relu",
     "feed_forward_multiplier": 1.0,
-}
-SHOP = ALL | {"max_length": 50, "dropout": 0.5}
-COSINE = {"cosine_temperature": 0.05}
-GRID: dict[str, list[dict[str, Any]]] = {
-    "amazon-beauty-5core": [
-        SHOP | COSINE | {"event_dropout": 0.2},
-        SHOP | COSINE | {"event_dropout": 0.2, "dropout": 0.4, "time_bias": True},
-        SHOP | COSINE | {"time_bias": True},
-        SHOP | COSINE | {"dim": 128},
-        SHOP
-        | COSINE
-        | {"event_dropout": 0.2, "feed_forward": "relu", "feed_forward_multiplier": 1.0},
-        SHOP | COSINE | {"event_dropout": 0.4, "dropout": 0.3},
-    ],
+    "whole_histories": False,
 }
 
 
@@ -66,9 +76,10 @@ def tried(dataset: str, data_dir: str | None, settings: dict[str, Any], run_dir:
     """Train one setting, or go on where it was stopped."""
     torch.set_num_threads(1)
     run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / SETTINGS).write_text(json.dumps(settings))
+    about = {"settings": settings, "provenance": provenance()}
+    (run_dir / SETTINGS).write_text(json.dumps(about))
     data = read(dataset, "leave-one-out", data_dir).sequences
-    chosen = preset("default", **settings)
+    chosen = preset("default", **START | settings)
     train(data.train, data.validation, data.vocabulary, chosen.model, chosen.train, run_dir)
 
 
@@ -82,7 +93,7 @@ def summary(work_dir: Path) -> list[dict[str, Any]]:
             best = max(history, key=lambda line: line["ndcg@10"])
             found.append(
                 {
-                    "settings": json.loads((path.parent / SETTINGS).read_text()),
+                    **json.loads((path.parent / SETTINGS).read_text()),
                     "validation": {name: best[name] for name in ("ndcg@10", "hr@10")},
                     "best_epoch": best["epoch"],
                     "epochs": len(history),
@@ -110,7 +121,7 @@ def main() -> None:
             list(pool.map(tried, *zip(*jobs, strict=True)))
     found = summary(work_dir)
     path = RESULTS / f"search-{arguments.dataset}.json"
-    path.write_text(json.dumps({"provenance": provenance(), "tried": found}, indent=1) + "\n")
+    path.write_text(json.dumps(found, indent=1) + "\n")
     for one in found:
         print(f"{one['validation']['ndcg@10']:.4f}  epoch {one['best_epoch']:3}  {one['settings']}")
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kernels.checks import HEAD_DIM_MAX, HEAD_DIM_MIN
 from sasrec.schema import DataError
 
 Positive = Annotated[int, Field(ge=1)]
@@ -55,9 +56,6 @@ class ModelConfig(_Config):
         le=1,
         description="Scores are cosines over this; 0 scores by the plain product of the paper.",
     )
-    event_dropout: Probability = Field(
-        default=0.0, description="Share of events whose item a training step does not see."
-    )
     feature_buckets: int = Field(
         default=0, ge=0, description="Rows of the hashed table of item features; 0 uses none."
     )
@@ -67,9 +65,14 @@ class ModelConfig(_Config):
     )
 
     def model_post_init(self, _: object) -> None:
-        """Refuse a width that the heads do not divide."""
+        """Refuse heads that do not divide the width, or that attention does not take."""
         if self.dim % self.heads:
             raise ValueError(f"heads={self.heads} must divide dim={self.dim}")
+        if not HEAD_DIM_MIN <= self.dim // self.heads <= HEAD_DIM_MAX:
+            raise ValueError(
+                f"heads={self.heads} of dim={self.dim} are {self.dim // self.heads} wide; "
+                f"attention takes {HEAD_DIM_MIN} to {HEAD_DIM_MAX}"
+            )
 
 
 class TrainConfig(_Config):
@@ -204,8 +207,8 @@ PRESETS: dict[str, Preset] = {
             update={
                 "max_length": 50,
                 "dropout": 0.5,
-                "event_dropout": 0.2,
                 "cosine_temperature": 0.05,
+                "time_bias": True,
             }
         ),
         train=TrainConfig(whole_histories=True),

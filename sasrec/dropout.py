@@ -35,8 +35,3 @@ class Dropout(nn.Module):
         bytes_ = words.view(torch.uint8)[: x.numel()].view(x.shape)
         keep = (bytes_ >= self.dropped).to(x.dtype)
         return x * keep.mul_(LEVELS / (LEVELS - self.dropped))
-
-
-def drop_rows(x: Tensor, p: float) -> Tensor:
-    """(n, dim) with a share p of the rows zero; the others keep their scale."""
-    return x * (torch.rand(len(x), 1, device=x.device) >= p)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from kernels import jagged_causal_attention
 from sasrec.config import ModelConfig
-from sasrec.dropout import Dropout, drop_rows
+from sasrec.dropout import Dropout
 from sasrec.item_features import ItemFeatures
 from sasrec.schema import DataError
 
@@ -136,7 +136,8 @@ class ItemEmbedding(nn.Embedding):
         matrix = self.weight
         if self.features is not None:
             if self.training:
-                matrix = drop_rows(matrix, self.id_dropout)
+                keep = torch.rand(len(matrix), 1, device=matrix.device) >= self.id_dropout
+                matrix = matrix * keep
             matrix = matrix + self.features(self.rows, self.offsets)
         return F.normalize(matrix, dim=1) if self.cosine else matrix
 
@@ -207,8 +208,6 @@ class SASRec(nn.Module):
 
     def _embed(self, items: Tensor, cu_seqlens: Tensor) -> Tensor:
         x = F.embedding(items, self.item_matrix())
-        if self.training and self.config.event_dropout:
-            x = drop_rows(x, self.config.event_dropout)
         if self.position_embedding is not None:
             x = x + self.position_embedding(self._positions(len(items), cu_seqlens))
         return self.dropout(x)

@@ -32,6 +32,7 @@ def test_overrides_reach_both_halves():
         ("default", {"learning_rate": float("nan")}, "field 'learning_rate'"),
         ("default", {"loss": "hinge"}, "field 'loss'"),
         ("default", {"dim": 50, "heads": 3}, "heads=3 must divide dim=50"),
+        ("default", {"dim": 512, "heads": 2}, "heads=2 of dim=512 are 256 wide"),
     ],
 )
 def test_bad_settings_are_named_in_one_line(name, overrides, message):

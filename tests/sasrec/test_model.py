@@ -8,7 +8,7 @@ VARIANTS = [
     {},
     {"norm": "post", "feed_forward": "swiglu", "positions": "newest"},
     {"heads": 2, "position_bias": True, "time_bias": True, "positions": "none"},
-    {"cosine_temperature": 0.1, "event_dropout": 0.3},
+    {"cosine_temperature": 0.1},
 ]
 
 
@@ -85,11 +85,3 @@ def test_cosine_scores_lie_within_one_over_the_temperature():
     built = model(cosine_temperature=0.1)
     scores = built(*inputs([1, 2, 3], [4])) @ built.item_matrix()[1:].T
     assert 5 < scores.abs().max() <= 10.001
-
-
-def test_event_dropout_hides_items_in_training_alone():
-    built = model(event_dropout=0.5, dropout=0.0)
-    arguments = inputs(list(range(1, 9)))
-    assert torch.equal(built(*arguments), built(*arguments))
-    built.train()
-    assert not torch.equal(built(*arguments), built(*arguments))
