@@ -11,9 +11,7 @@ chose.
 
 import argparse
 import json
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.provenance import provenance
 from benchmarks.real_sequences import read
+from benchmarks.workers import workers
 from sasrec.baselines import BigramMarkov, Popularity, RecentPopularity
 from sasrec.config import preset
 from sasrec.data.dataset import SequenceDataset
@@ -222,7 +221,7 @@ def main() -> None:
         for name in arguments.rows or [*BASELINES, *MODELS]
         if name in MODELS or seed == arguments.seeds[0]
     ]
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+    with workers(arguments.jobs) as pool:
         list(pool.map(write_result, *zip(*jobs, strict=True)))
     summary = summarise(folder)
     path = RESULTS / f"quality-{arguments.dataset}.json"

@@ -8,8 +8,6 @@ is never looked at. Settings and scores go to benchmarks/results/search-DATASET.
 
 import argparse
 import json
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import torch
 
 from benchmarks.provenance import provenance
 from benchmarks.real_sequences import read
+from benchmarks.workers import workers
 from sasrec.config import preset
 from sasrec.progress import LOG
 from sasrec.training import train
@@ -117,7 +116,7 @@ def main() -> None:
             (arguments.dataset, arguments.data_dir, settings, work_dir / slug(settings))
             for settings in GRID[arguments.dataset]
         ]
-        with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+        with workers(arguments.jobs) as pool:
             list(pool.map(tried, *zip(*jobs, strict=True)))
     found = summary(work_dir)
     path = RESULTS / f"search-{arguments.dataset}.json"

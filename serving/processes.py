@@ -125,10 +125,10 @@ def running(
             stop_group(process)
 
 
-def end_with_parent() -> None:
+def end_with_parent(by: int = signal.SIGTERM) -> None:
     """Ask Linux to end this process when the one that started it is killed: a `preexec_fn`."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:
