@@ -42,7 +42,8 @@ class EpochTimes(Callback):
         if self.job["target_ndcg"]:
             NDCG.append(ndcg_at_10(module, self.job))
             print(len(NDCG), NDCG[-1], file=sys.stderr)
-            trainer.should_stop = NDCG[-1] >= self.job["target_ndcg"]
+            late = sum(SECONDS) > self.job["most_seconds"]
+            trainer.should_stop = late or NDCG[-1] >= self.job["target_ndcg"]
 
 
 @torch.no_grad()

@@ -34,6 +34,7 @@ OURS = {
     "BCE": ("paper", SAME | {"attention_dropout": 0.2}),
     "softmax": ("paper", SAME | {"attention_dropout": 0.2, "loss": "cross_entropy"}),
 }
+ENOUGH = 8.0
 THEIRS = {"BCE": "BCE", "softmax": "softmax"}
 
 
@@ -111,18 +112,22 @@ def epochs_side_by_side(job: dict[str, Any], python: str | None, repeats: int) -
 def time_to_quality(job: dict[str, Any], python: str) -> dict[str, Any]:
     """Training seconds until validation NDCG@10 first reaches the target; validation is not timed.
 
-    Ours is the `default` preset: how one would train to get there.
+    Ours is the `default` preset: how one would train to get there. RecTools is stopped when it has
+    trained `ENOUGH` times as long and is not there.
     """
     job = job | {"epochs": 200}
-    report = {
-        "ours": ours(job, "softmax", preset="default", settings={}),
-        "RecTools": theirs(job, "softmax", python),
-    }
+    own = ours(job, "softmax", preset="default", settings={})
+    most = ENOUGH * sum(own["seconds"])
+    report = {"ours": own, "RecTools": theirs(job | {"most_seconds": most}, "softmax", python)}
     for name, result in report.items():
-        print(f"{name}: {sum(result['seconds']):.0f} s in {len(result['seconds'])} epochs")
-    ratio = sum(report["RecTools"]["seconds"]) / sum(report["ours"]["seconds"])
-    print(f"validation NDCG@10 = {job['target_ndcg']}: {ratio:.1f} times as fast")
-    return report | {"speed-up": ratio}
+        print(
+            f"{name}: validation NDCG@10 {result['ndcg@10'][-1]:.4f} after "
+            f"{sum(result['seconds']):.0f} s in {len(result['seconds'])} epochs"
+        )
+    ratio = sum(report["RecTools"]["seconds"]) / sum(own["seconds"])
+    there = report["RecTools"]["ndcg@10"][-1] >= job["target_ndcg"]
+    print(f"to {job['target_ndcg']}: {'' if there else 'more than '}{ratio:.1f} times as fast")
+    return report | {"speed-up": ratio, "RecTools reached it": there}
 
 
 def large_catalogue(job: dict[str, Any]) -> dict[str, Any]:
