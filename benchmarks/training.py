@@ -133,7 +133,12 @@ def time_to_quality(job: dict[str, Any], python: str) -> dict[str, Any]:
 def large_catalogue(job: dict[str, Any]) -> dict[str, Any]:
     """Sampled softmax over 1 M events with 10 k and with 1 M items (simulated)."""
     report = {}
-    settings = {"loss": "sampled_softmax", "max_length": 50, "averaging": 0.0}
+    settings = {
+        "loss": "sampled_softmax",
+        "max_length": 50,
+        "averaging": 0.0,
+        "batch_tokens": 16384,
+    }
     for items in (10_000, 1_000_000):
         result = ours(
             job, "softmax", preset="default", settings=settings, items=items, events=1_000_000

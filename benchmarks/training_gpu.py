@@ -82,11 +82,15 @@ class PaddedSASRec(SASRec):
         self.slot[slots] = torch.arange(int(lengths.sum())) + 1
 
     def forward(
-        self, items: Tensor, cu_seqlens: Tensor, timestamps: Tensor | None = None
+        self,
+        items: Tensor,
+        cu_seqlens: Tensor,
+        timestamps: Tensor | None = None,
+        item_matrix: Tensor | None = None,
     ) -> Tensor:
         """(T, dim)."""
         padded = F.pad(items, (1, 0))[self.slot]
-        x = F.embedding(padded, self.item_matrix())
+        x = F.embedding(padded, self.item_matrix() if item_matrix is None else item_matrix)
         x = self.dropout(x + self.position_embedding.weight[: padded.shape[1]])
         for block in self.blocks:
             x = block(x, cu_seqlens, timestamps)
@@ -96,7 +100,9 @@ class PaddedSASRec(SASRec):
 class TorchCrossEntropy:
     """The full softmax with its logits in memory."""
 
-    def losses(self, hidden: Tensor, item_matrix: Tensor, targets: Tensor, _: None) -> Tensor:
+    def losses(
+        self, hidden: Tensor, item_matrix: Tensor, targets: Tensor, *_: Tensor | None
+    ) -> Tensor:
         """(T,)."""
         return F.cross_entropy(hidden @ item_matrix[1:].T, targets - 1, reduction="none")
 

@@ -28,7 +28,7 @@ class Checkpoint:
         run: what is being trained (configuration, data, vocabulary); a run resumes only its own.
         progress: plain JSON values: epoch, step, loss so far, history, best epoch.
         weights: the model's parameters.
-        average: their moving average.
+        average: their moving average; empty for a run that takes none.
         best_weights: those of the best validation so far.
         optimiser: parameter name and state name ("exp_avg", ...) to tensor.
     """

@@ -178,7 +178,11 @@ class SASRec(nn.Module):
         return self.item_embedding.num_embeddings - 1
 
     def forward(
-        self, items: Tensor, cu_seqlens: Tensor, timestamps: Tensor | None = None
+        self,
+        items: Tensor,
+        cu_seqlens: Tensor,
+        timestamps: Tensor | None = None,
+        item_matrix: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (T, dim), each from its own and earlier events of its sequence.
 
@@ -186,8 +190,9 @@ class SASRec(nn.Module):
             items: (T,) int64 in 1..V, sequences end to end, none longer than `max_length`.
             cu_seqlens: (B + 1,) int32.
             timestamps: (T,) int64, seconds; used with `time_bias` alone.
+            item_matrix: what `items` index; by default that of the model.
         """
-        x = self._embed(items, cu_seqlens)
+        x = self._embed(items, cu_seqlens, item_matrix)
         for block in self.blocks:
             x = block(x, cu_seqlens, timestamps)
         return self.norm(x)
@@ -206,8 +211,10 @@ class SASRec(nn.Module):
         """Output embeddings (V + 1, dim), tied to the input ones; row 0 is padding."""
         return self.item_embedding.matrix()
 
-    def _embed(self, items: Tensor, cu_seqlens: Tensor) -> Tensor:
-        x = F.embedding(items, self.item_matrix())
+    def _embed(
+        self, items: Tensor, cu_seqlens: Tensor, item_matrix: Tensor | None = None
+    ) -> Tensor:
+        x = F.embedding(items, self.item_matrix() if item_matrix is None else item_matrix)
         if self.position_embedding is not None:
             x = x + self.position_embedding(self._positions(len(items), cu_seqlens))
         return self.dropout(x)

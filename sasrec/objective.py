@@ -54,9 +54,18 @@ class Objective:
         return (negatives,) if self.config.shared_negatives else (tokens, negatives)
 
     def losses(
-        self, hidden: Tensor, item_matrix: Tensor, targets: Tensor, negatives: Tensor | None
+        self,
+        hidden: Tensor,
+        item_matrix: Tensor,
+        targets: Tensor,
+        negatives: Tensor | None,
+        met: Tensor | None = None,
     ) -> Tensor:
-        """(T,) float32, from hidden states (T, dim) and targets (T,)."""
+        """(T,) float32, from hidden states (T, dim) and targets (T,).
+
+        Args:
+            met: (U,) the items whose rows `item_matrix` holds, if it does not hold all.
+        """
         if negatives is None:
             if self.candidates is None:
                 return losses.cross_entropy(hidden, item_matrix[1:], targets - 1)
@@ -64,7 +73,8 @@ class Objective:
                 hidden, item_matrix[self.candidates], self.position[targets]
             )
         if self.config.loss == "sampled_softmax":
-            return losses.sampled_softmax(hidden, item_matrix, targets, negatives, self.log_q)
+            log_q = self.log_q if met is None else self.log_q[met]
+            return losses.sampled_softmax(hidden, item_matrix, targets, negatives, log_q)
         positive, negative = losses.candidate_scores(hidden, item_matrix, targets, negatives)
         if self.config.loss == "bpr":
             return losses.bpr(positive, negative)

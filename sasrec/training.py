@@ -181,7 +181,8 @@ class _Trainer:
             self.progress = _Progress(**saved.progress)
             self.best_weights = saved.best_weights
             self.model.load_state_dict(saved.weights)
-            self.average.load_state_dict(saved.average)
+            if saved.average:
+                self.average.load_state_dict(saved.average)
             checkpoint.restore_optimiser(self.model, self.optimiser, saved.optimiser)
 
     def run(self) -> TrainResult:
@@ -336,7 +337,7 @@ class _Trainer:
                 self.identity,
                 asdict(self.progress),
                 self.model.state_dict(),
-                self.average.state_dict(),
+                {} if self.average is self.model else self.average.state_dict(),
                 self.best_weights,
                 checkpoint.optimiser_state(self.model, self.optimiser),
             )

@@ -1,10 +1,11 @@
 """One update of the weights: gradients, clipping, AdamW, and the moving average of the weights."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sasrec.config import TrainConfig
 from sasrec.model import SASRec
@@ -22,6 +23,7 @@ class StepInputs:
         targets: (T,) int64.
         weights: (T,) float32; the loss of the step is their product with the events' losses.
         negatives: (n,) or (T, n) int64; None for a loss that samples none.
+        met: (U,) int64; if given, items, targets and negatives are indices into these items.
     """
 
     items: Tensor
@@ -30,6 +32,7 @@ class StepInputs:
     targets: Tensor
     weights: Tensor
     negatives: Tensor | None
+    met: Tensor | None = None
 
 
 class Update:
@@ -43,7 +46,9 @@ class Update:
 
     def __init__(self, model: SASRec, objective: Objective, config: TrainConfig) -> None:
         self.model, self.objective, self.config = model, objective, config
-        self.average = copy.deepcopy(model).requires_grad_(False)
+        self.average = model
+        if config.averaging:
+            self.average = copy.deepcopy(model).requires_grad_(False)
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
         # On a GPU the rate is a tensor, so that one graph serves every step of the warm-up.
@@ -61,10 +66,9 @@ class Update:
         """Add the step's gradients to the parameters'; the loss, a scalar."""
         bfloat16 = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            hidden = self.model(inputs.items, inputs.cu_seqlens, inputs.timestamps)
-            losses = self.objective.losses(
-                hidden, self.model.item_matrix(), inputs.targets, inputs.negatives
-            )
+            matrix, step = self._items_met(inputs)
+            hidden = self.model(step.items, step.cu_seqlens, step.timestamps, matrix)
+            losses = self.objective.losses(hidden, matrix, step.targets, step.negatives, step.met)
         loss = torch.dot(losses, inputs.weights)
         loss.backward()
         return loss.detach()
@@ -81,6 +85,37 @@ class Update:
         with torch.no_grad():
             for average, parameter in zip(self.average.parameters(), self.parameters, strict=True):
                 average.lerp_(parameter, forget)
+
+    def _items_met(self, inputs: StepInputs) -> tuple[Tensor, StepInputs]:
+        """The item matrix and the step's indices into it.
+
+        With fewer items in a step than in the catalogue, only their rows are looked up, and once:
+        each look-up in the whole table has a gradient of the table's size.
+        """
+        matrix, negatives = self.model.item_matrix(), inputs.negatives
+        if negatives is None or self.device.type != "cpu":
+            return matrix, inputs
+        named = torch.cat([inputs.items, inputs.targets, negatives.flatten()])
+        if len(named) >= len(matrix):
+            return matrix, inputs
+        met, index = torch.unique(named, return_inverse=True)
+        tokens = len(inputs.items)
+        items, targets, negative_index = index.split([tokens, tokens, negatives.numel()])
+        step = replace(
+            inputs,
+            items=items,
+            targets=targets,
+            negatives=negative_index.view(negatives.shape),
+            met=met,
+        )
+        return F.embedding(met, matrix), step
+
+    def _clip_gradients(self) -> None:
+        """To the largest norm; on a CPU, where it costs a pass over all of them, only if needed."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.device.type != "cpu" or norm > self.config.gradient_clip:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.config.gradient_clip, norm)
 
     def set_learning_rate(self, rate: float) -> None:
         """For the steps from now on."""
