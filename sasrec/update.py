@@ -41,7 +41,10 @@ class Update:
     Args:
         model: what is trained, on its device.
         objective: the loss of each event.
-        config: learning rate, clipping, precision.
+        config: learning rate, clipping, precision, averaging.
+
+    Attributes:
+        average: the moving average of the model, or the model itself if none is taken.
     """
 
     def __init__(self, model: SASRec, objective: Objective, config: TrainConfig) -> None:
@@ -79,12 +82,19 @@ class Update:
         Args:
             forget: share by which the average moves to the new weights.
         """
-        nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
+        self._clip_gradients()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for average, parameter in zip(self.average.parameters(), self.parameters, strict=True):
-                average.lerp_(parameter, forget)
+        if self.average is not self.model:
+            self._move_average(forget)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """For the steps from now on."""
+        for group in self.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def _items_met(self, inputs: StepInputs) -> tuple[Tensor, StepInputs]:
         """The item matrix and the step's indices into it.
@@ -117,10 +127,7 @@ class Update:
         if self.device.type != "cpu" or norm > self.config.gradient_clip:
             nn.utils.clip_grads_with_norm_(self.parameters, self.config.gradient_clip, norm)
 
-    def set_learning_rate(self, rate: float) -> None:
-        """For the steps from now on."""
-        for group in self.optimiser.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+    @torch.no_grad()
+    def _move_average(self, forget: float | Tensor) -> None:
+        for average, parameter in zip(self.average.parameters(), self.parameters, strict=True):
+            average.lerp_(parameter, forget)
