@@ -110,7 +110,13 @@ Columns = Annotated[
     list[str] | None, typer.Option("--column", help="Map a column: user_id=customer (repeatable).")
 ]
 Split = Annotated[SplitKind, typer.Option(help="How time is cut into train, validation and test.")]
-Preset = Annotated[str, typer.Option(help="Named model and training settings: see `settings`.")]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Named model and training settings: default; sparse for a handful of events a user over "
+        "many items; large for a GPU; paper, bpr as published."
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="One setting: train.epochs=3 (repeatable).")
 ]
