@@ -113,8 +113,8 @@ Split = Annotated[SplitKind, typer.Option(help="How time is cut into train, vali
 Preset = Annotated[
     str,
     typer.Option(
-        help="Named model and training settings: default; sparse for a handful of events a user over "
-        "many items; large for a GPU; paper, bpr as published."
+        help="Named model and training settings: default; sparse for a handful of events a user "
+        "over many items; large for a GPU; paper, bpr as published."
     ),
 ]
 Overrides = Annotated[

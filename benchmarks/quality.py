@@ -53,8 +53,8 @@ BASELINES = {
     "bigram Markov": BigramMarkov,
 }
 MANY = {"negatives": 512, "shared_negatives": True}
-# `paper`, `bpr` and the rows below them are one model and one training with five losses: BCE and BPR
-# with one negative an event, the others with the whole catalogue or 512 that all events share.
+# `paper`, `bpr` and the rows below them are one model and one training with five losses: BCE and
+# BPR with one negative an event, the others with all items or with 512 that all events share.
 MODELS = {
     "default": Row("default"),
     "large": Row("large"),

@@ -72,7 +72,7 @@ def user_name(history: int, number: int) -> str:
 
 
 def build_site(home: Path, items: int) -> Site:
-    """A published, promoted site of `items` items; its model is as wide as the default preset's, and plain."""
+    """A published, promoted site of `items` items; its model is plain, of the default width."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     interactions = _interactions(items, now)
     catalogue = pa.table(
