@@ -55,8 +55,8 @@ BASELINES = {
 BASELINES |= {name + GLOBAL_TIME: baseline for name, baseline in BASELINES.items()}
 # The rows that compare losses are the paper's model and differ in nothing but the loss: they are
 # trained at the rate and step of `default`, which came to a score in a fourth of the paper's epochs
-# (BCE, MovieLens-1M), and those that sample negatives share 512 of them. BCE learns popularity alone
-# at first, for longer than the patience of `default`.
+# (BCE, MovieLens-1M), and those that sample negatives share 512 of them. They wait longer than
+# `default`: BCE learns popularity alone at first.
 LOSSES = ("bpr", "bce", "gbce", "sampled_softmax", "cross_entropy")
 _LOSS_ROW = {
     "learning_rate": 4e-3,

@@ -4,7 +4,7 @@ import signal
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from serving.processes import end_with_parent
+from serving.parent import end_with_parent
 
 
 def workers(count: int) -> ProcessPoolExecutor:

@@ -16,7 +16,8 @@ import httpx
 import typer
 import yaml
 
-from serving.processes import ServerFailed, check_port, end_with_parent, stop_group
+from serving.parent import end_with_parent
+from serving.processes import ServerFailed, check_port, stop_group
 from serving.processes import environment as server_environment
 from serving.security import ApiKeys
 

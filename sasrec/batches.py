@@ -24,6 +24,7 @@ class Batch:
         timestamps: (T,) int64, seconds, of the inputs.
         weights: (T,) float32, of the targets; None when all weigh one.
         cu_seqlens: (B + 1,) int32.
+        histories: (B,) int64, the training history that each window is of.
         tokens: events in this step over all processes; losses are means over them.
         step_targets: (tokens,) int64, targets of this step over all processes.
     """
@@ -33,6 +34,7 @@ class Batch:
     timestamps: Tensor
     weights: Tensor | None
     cu_seqlens: Tensor
+    histories: Tensor
     tokens: int
     step_targets: Tensor
 
@@ -77,8 +79,10 @@ class Batches:
         )
         self.sequences, self.weights = sequences, weights
         self.windows = numbered.select(trainable, None if whole_histories else max_length + 1)
+        self.histories = trainable
         if whole_histories:
-            self.windows = _cut(self.windows, max_length)
+            self.windows, history = _cut(self.windows, max_length)
+            self.histories = trainable[history]
         self.lengths = self.windows.lengths.astype(np.int64) - 1
         self.tokens = int(self.lengths.sum())
         self.budget = max(
@@ -100,9 +104,8 @@ class Batches:
 
     def load(self, rows: np.ndarray) -> Batch:
         """This process's share of the step made of `rows`."""
-        inputs, targets, cu_seqlens = _shift(
-            self.windows.select(rows[self.rank :: self.world_size])
-        )
+        own = rows[self.rank :: self.world_size]
+        inputs, targets, cu_seqlens = _shift(self.windows.select(own))
         step_targets = targets if self.world_size == 1 else _shift(self.windows.select(rows))[1]
         items = self.sequences.items
         return Batch(
@@ -111,14 +114,16 @@ class Batches:
             timestamps=torch.from_numpy(self.sequences.timestamps[inputs] // 1_000_000),
             weights=None if self.weights is None else torch.from_numpy(self.weights[targets]),
             cu_seqlens=torch.from_numpy(cu_seqlens),
+            histories=torch.from_numpy(self.histories[own]),
             tokens=len(step_targets),
             step_targets=torch.from_numpy(items[step_targets]),
         )
 
 
-def _cut(histories: PackedSequences, max_length: int) -> PackedSequences:
-    """Windows of `max_length` inputs, counted from the newest event; each starts at the event that
-    the window before it ends with, so that every event but the first is a target once."""
+def _cut(histories: PackedSequences, max_length: int) -> tuple[PackedSequences, np.ndarray]:
+    """Windows of `max_length` inputs, counted from the newest event, and the history of each; each
+    starts at the event that the window before it ends with, so that every event but the first is a
+    target once."""
     counts = -(-(histories.lengths.astype(np.int64) - 1) // max_length)
     history = np.repeat(np.arange(len(histories)), counts)
     back = np.arange(len(history)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -126,7 +131,8 @@ def _cut(histories: PackedSequences, max_length: int) -> PackedSequences:
     starts = np.maximum(ends - max_length - 1, histories.cu_seqlens[history])
     cu_seqlens = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int32)
     event = np.arange(cu_seqlens[-1]) + np.repeat(starts - cu_seqlens[:-1], ends - starts)
-    return PackedSequences(histories.items[event], cu_seqlens, histories.timestamps[event])
+    windows = PackedSequences(histories.items[event], cu_seqlens, histories.timestamps[event])
+    return windows, history
 
 
 def _shift(windows: PackedSequences) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -82,7 +82,8 @@ class TrainConfig(_Config):
     negatives: Positive = Field(default=512, description="Sampled items for losses that sample.")
     shared_negatives: bool = Field(
         default=True,
-        description="One draw per step for all its events, or one per event (few negatives).",
+        description="One draw per step for all its events, or one per event, of items its user has "
+        "not met (few negatives).",
     )
     sampling: Literal["uniform", "popularity", "in_batch"] = Field(
         default="uniform", description="Where negatives are drawn from."

@@ -1,7 +1,34 @@
-"""Negative items: uniform, by popularity, or from the batch."""
+"""Negative items: uniform, by popularity, or from the batch; an event's own are unseen ones."""
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from sasrec.data.packed import PackedSequences
+
+# A draw that hits a seen item is repeated; a user who has seen a tenth of all items keeps one in
+# 100,000 after these.
+REDRAWS = 4
+
+
+class SeenItems:
+    """What each history holds.
+
+    Args:
+        histories: every event of them; the newest window of a model alone is not all.
+        num_items: V.
+    """
+
+    def __init__(self, histories: PackedSequences, num_items: int) -> None:
+        self.stride = num_items + 1
+        rows = np.repeat(np.arange(len(histories)), histories.lengths)
+        self.keys = torch.from_numpy(np.unique(rows * self.stride + histories.items))
+
+    def hold(self, rows: Tensor, items: Tensor) -> Tensor:
+        """Whether history `rows[t]` (T,) holds each of `items[t]` (T, n): (T, n) bool."""
+        keys = rows[:, None] * self.stride + items
+        index = torch.searchsorted(self.keys, keys).clamp_max(len(self.keys) - 1)
+        return self.keys[index] == keys
 
 
 class NegativeSampler:
@@ -37,3 +64,18 @@ class NegativeSampler:
         # `right` skips runs of zero weight; rounding may reach the total itself.
         index = torch.searchsorted(self.cumulative, uniform, right=True)
         return index.clamp_max(len(self.cumulative) - 1)
+
+    def draw_unseen(self, n: int, seen: SeenItems, rows: Tensor, step_targets: Tensor) -> Tensor:
+        """(T, n) int64, for each event items that its user has not met.
+
+        Kang & McAuley 2018, section III-E: negatives are not in the user's sequence. With few
+        items left to a user, one that was met may remain.
+
+        Args:
+            rows: (T,) int64, the history of each event within `seen`.
+        """
+        negatives = self.draw((len(rows), n), step_targets)
+        for _ in range(REDRAWS):
+            met = seen.hold(rows, negatives)
+            negatives[met] = self.draw((int(met.sum()),), step_targets)
+        return negatives

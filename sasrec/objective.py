@@ -6,7 +6,7 @@ from torch import Tensor
 from sasrec import losses
 from sasrec.batches import Batch
 from sasrec.config import TrainConfig
-from sasrec.negatives import NegativeSampler
+from sasrec.negatives import NegativeSampler, SeenItems
 
 
 class Objective:
@@ -18,6 +18,7 @@ class Objective:
             cross-entropy. With item features they are not: whether anyone would want them is not
             known, and their features are not to blame.
         device: of the model; negatives are drawn on the CPU.
+        seen: of the training histories; needed where each event has negatives of its own.
     """
 
     def __init__(
@@ -27,8 +28,9 @@ class Objective:
         *,
         cold_items_compete: bool,
         device: torch.device,
+        seen: SeenItems | None = None,
     ) -> None:
-        self.config = config
+        self.config, self.seen = config, seen
         self.candidates = None
         if not cold_items_compete:
             self.candidates = (counts > 0).nonzero().flatten().to(device)
@@ -41,17 +43,19 @@ class Objective:
         """Negatives, (n,) shared or (T, n) of each event, from torch's global generator."""
         if self.config.loss == "cross_entropy":
             return None
-        return self.sampler.draw(self._shape(len(batch.targets)), batch.step_targets)
+        count = self.config.negatives
+        if self.config.shared_negatives:
+            return self.sampler.draw((count,), batch.step_targets)
+        rows = batch.histories.repeat_interleave(batch.cu_seqlens.diff())
+        return self.sampler.draw_unseen(count, self.seen, rows, batch.step_targets)
 
     def negatives_buffer(self, tokens: int, device: torch.device) -> Tensor | None:
         """Room for what `draw` gives for as many tokens, filled with item 1."""
         if self.config.loss == "cross_entropy":
             return None
-        return torch.ones(self._shape(tokens), dtype=torch.int64, device=device)
-
-    def _shape(self, tokens: int) -> tuple[int, ...]:
-        negatives = self.config.negatives
-        return (negatives,) if self.config.shared_negatives else (tokens, negatives)
+        count = self.config.negatives
+        shape = (count,) if self.config.shared_negatives else (tokens, count)
+        return torch.ones(shape, dtype=torch.int64, device=device)
 
     def losses(
         self,

@@ -30,6 +30,7 @@ from sasrec.graphed_update import GraphedUpdate
 from sasrec.item_features import ItemFeatures
 from sasrec.metrics import accuracy
 from sasrec.model import SASRec
+from sasrec.negatives import SeenItems
 from sasrec.objective import Objective
 from sasrec.progress import TrainingLog
 from sasrec.ranking import next_item, target_ranks
@@ -119,6 +120,7 @@ def train(
                 counts,
                 cold_items_compete=item_features is None,
                 device=group.device,
+                seen=None if train_config.shared_negatives else SeenItems(train, len(vocabulary)),
             ),
             next_item(validation),
             vocabulary,

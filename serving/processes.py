@@ -1,6 +1,5 @@
 """Starting a real `bentoml serve` and stopping it, with every process it started."""
 
-import ctypes
 import os
 import signal
 import socket
@@ -13,11 +12,11 @@ from pathlib import Path
 
 import httpx
 
+from serving.parent import end_with_parent
 from serving.registry.bento import bentoml_home
 
 SERVICE = "serving.service:Recommender"
 START_SECONDS = 120.0
-_PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 10.0
 
 
@@ -123,12 +122,6 @@ def running(
                 yield process
         finally:
             stop_group(process)
-
-
-def end_with_parent(by: int = signal.SIGTERM) -> None:
-    """Ask Linux to end this process when the one that started it is killed: a `preexec_fn`."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
 
 
 def stop_group(process: subprocess.Popen[bytes]) -> None:

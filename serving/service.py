@@ -12,7 +12,7 @@ import sys
 import bentoml
 
 from serving.app import create_app
-from serving.processes import end_with_parent
+from serving.parent import end_with_parent
 from serving.registry.bento import unpack
 from serving.settings import load_settings
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import redis
 
-from serving.processes import end_with_parent, free_port
+from serving.parent import end_with_parent
+from serving.processes import free_port
 
 
 class RedisServer:

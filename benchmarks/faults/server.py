@@ -10,11 +10,11 @@ import httpx
 import psutil
 
 from benchmarks.faults.site import Site
+from serving.parent import end_with_parent
 from serving.processes import (
     START_SECONDS,
     ServerFailed,
     command,
-    end_with_parent,
     environment,
     free_port,
     stop_group,

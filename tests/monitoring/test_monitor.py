@@ -56,7 +56,7 @@ def test_a_machine_without_prometheus_is_told_what_to_install(tmp_path, monkeypa
 
 STARTER = """
 import subprocess, sys, time
-from serving.processes import end_with_parent
+from serving.parent import end_with_parent
 child = subprocess.Popen(["sleep", "300"], start_new_session=True, preexec_fn=end_with_parent)
 print(child.pid, flush=True)
 time.sleep(300)

@@ -8,6 +8,7 @@ import torch
 from sasrec.batches import Batches
 from sasrec.graphed_update import WARM_UP, GraphedUpdate
 from sasrec.model import SASRec
+from sasrec.negatives import SeenItems
 from sasrec.objective import Objective
 from sasrec.update import StepInputs, Update
 from tests.sasrec.cyclic_world import ITEMS, histories, settings
@@ -25,10 +26,15 @@ def two_updates(device="cpu", **overrides):
     torch.manual_seed(0)
     model = SASRec(chosen.model, ITEMS).to(device)
     counts = torch.ones(ITEMS + 1, dtype=torch.int64)
+    users = histories(60, seed=0)
     objective = Objective(
-        chosen.train, counts, cold_items_compete=True, device=torch.device(device)
+        chosen.train,
+        counts,
+        cold_items_compete=True,
+        device=torch.device(device),
+        seen=SeenItems(users, ITEMS),
     )
-    batches = Batches(histories(60, seed=0), max_length=12, batch_tokens=100, seed=0)
+    batches = Batches(users, max_length=12, batch_tokens=100, seed=0)
     plain, graphed = (Update(copy.deepcopy(model), objective, chosen.train) for _ in range(2))
     return plain, GraphedUpdate(graphed, batches.budget), steps(batches, objective)
 

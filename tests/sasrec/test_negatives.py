@@ -1,6 +1,8 @@
+import numpy as np
 import torch
 
-from sasrec.negatives import NegativeSampler
+from sasrec.data.packed import PackedSequences
+from sasrec.negatives import NegativeSampler, SeenItems
 
 COUNTS = torch.tensor([0, 7, 0, 2])
 
@@ -30,5 +32,32 @@ def test_the_proposal_is_the_distribution_drawn_from():
         assert torch.allclose(log_q.exp(), shares(sampling), atol=0.01)
 
 
-def test_an_event_can_have_its_own_negatives():
-    assert NegativeSampler("uniform", COUNTS).draw((5, 2), None).shape == (5, 2)
+def seen(*histories):
+    lengths = [len(history) for history in histories]
+    items = np.concatenate(histories)
+    cu_seqlens = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return SeenItems(PackedSequences(items, cu_seqlens, np.zeros_like(items)), 100)
+
+
+def test_a_history_holds_its_items_and_no_other():
+    rows, items = torch.tensor([0, 1, 2]), torch.tensor([[5, 100, 6], [5, 7, 1], [100, 7, 1]])
+    held = seen([5, 6, 5], [7], [100, 1]).hold(rows, items)
+    assert held.tolist() == [[True, False, True], [False, True, False], [True, False, True]]
+
+
+def test_an_event_has_its_own_negatives_that_its_user_has_not_met():
+    torch.manual_seed(0)
+    sampler = NegativeSampler("uniform", torch.ones(101, dtype=torch.int64))
+    histories = seen(range(1, 11), range(11, 21))
+    rows = torch.tensor([0, 1]).repeat_interleave(2000)
+    drawn = sampler.draw_unseen(3, histories, rows, None)
+    assert drawn.shape == (4000, 3)
+    assert histories.hold(rows, drawn).float().mean() < 1e-3  # a tenth without drawing again
+    assert torch.bincount(drawn[:2000].flatten(), minlength=101)[11:].min() > 30  # all others
+
+
+def test_a_user_who_has_met_everything_has_negatives_all_the_same():
+    rows = torch.zeros(50, dtype=torch.int64)
+    sampler = NegativeSampler("uniform", torch.ones(101, dtype=torch.int64))
+    drawn = sampler.draw_unseen(1, seen(range(1, 101)), rows, None)
+    assert 1 <= drawn.min() <= drawn.max() <= 100

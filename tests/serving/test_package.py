@@ -9,10 +9,10 @@ from contextlib import contextmanager
 import httpx
 from typer.testing import CliRunner
 
+from serving.parent import end_with_parent
 from serving.processes import (
     START_SECONDS,
     command,
-    end_with_parent,
     environment,
     free_port,
     stop_group,
