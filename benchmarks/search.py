@@ -30,6 +30,8 @@ SWIGLU = {"feed_forward": "swiglu", "feed_forward_multiplier": 2.0}
 ALL = WHOLE | BIAS | SWIGLU
 SHOP = ALL | {"max_length": 50, "dropout": 0.5}
 COSINE = {"cosine_temperature": 0.05}
+TIMED = SHOP | COSINE | {"time_bias": True}
+DECAYED = TIMED | {"weight_decay": 0.3, "cosine_temperature": 0.07}
 GRID: dict[str, list[dict[str, Any]]] = {
     "ml-1m": [
         WIDE | WHOLE,
@@ -58,7 +60,24 @@ GRID: dict[str, list[dict[str, Any]]] = {
         SHOP,
         SHOP | {"dim": 256, "learning_rate": 1e-3, "precision": "bfloat16"},
         SHOP | COSINE | {"dim": 128},
-        SHOP | COSINE | {"time_bias": True},
+        TIMED,
+        TIMED | {"dim": 128, "dropout": 0.6},
+        TIMED | {"dropout": 0.6},
+        TIMED | {"attention_dropout": 0.2},
+        TIMED | {"averaging": 0.999, "patience": 15},
+        TIMED | {"learning_rate": 2e-3},
+        TIMED | {"cosine_temperature": 0.07},
+        TIMED | {"blocks": 1},
+        TIMED | {"weight_decay": 0.1},
+        TIMED | {"blocks": 1, "weight_decay": 0.3},
+        TIMED | {"blocks": 1, "weight_decay": 1.0},
+        TIMED | {"blocks": 1, "weight_decay": 0.3, "dim": 128, "dropout": 0.6},
+        TIMED | {"blocks": 1, "weight_decay": 0.1, "cosine_temperature": 0.07},
+        TIMED | {"blocks": 1, "weight_decay": 0.1, "cosine_temperature": 0.07, "dropout": 0.6},
+        DECAYED,
+        DECAYED | {"blocks": 1},
+        DECAYED | {"cosine_temperature": 0.1},
+        DECAYED | {"weight_decay": 0.6},
     ],
 }
 # What every setting starts from: the plain model of this width, trained as the presets are.

@@ -208,11 +208,11 @@ PRESETS: dict[str, Preset] = {
             update={
                 "max_length": 50,
                 "dropout": 0.5,
-                "cosine_temperature": 0.05,
+                "cosine_temperature": 0.07,
                 "time_bias": True,
             }
         ),
-        train=TrainConfig(whole_histories=True),
+        train=TrainConfig(whole_histories=True, weight_decay=0.3),
     ),
 }
 
