@@ -31,7 +31,6 @@ ALL = WHOLE | BIAS | SWIGLU
 SHOP = ALL | {"max_length": 50, "dropout": 0.5}
 COSINE = {"cosine_temperature": 0.05}
 TIMED = SHOP | COSINE | {"time_bias": True}
-DECAYED = TIMED | {"weight_decay": 0.3, "cosine_temperature": 0.07}
 GRID: dict[str, list[dict[str, Any]]] = {
     "ml-1m": [
         WIDE | WHOLE,
@@ -74,10 +73,7 @@ GRID: dict[str, list[dict[str, Any]]] = {
         TIMED | {"blocks": 1, "weight_decay": 0.3, "dim": 128, "dropout": 0.6},
         TIMED | {"blocks": 1, "weight_decay": 0.1, "cosine_temperature": 0.07},
         TIMED | {"blocks": 1, "weight_decay": 0.1, "cosine_temperature": 0.07, "dropout": 0.6},
-        DECAYED,
-        DECAYED | {"blocks": 1},
-        DECAYED | {"cosine_temperature": 0.1},
-        DECAYED | {"weight_decay": 0.6},
+        TIMED | {"weight_decay": 0.3, "cosine_temperature": 0.07},
     ],
 }
 # What every setting starts from: the plain model of this width, trained as the presets are.

@@ -5,7 +5,8 @@
     python -m benchmarks.training --data-dir DATA --rectools-python ... --to-ndcg 0.17
 
 MovieLens-1M, leave-one-out (n - 2 events a user), max length 200, d = 50, 2 blocks, 1 head. Every
-run is a process of its own; ours and theirs take turns, the first epoch of each is discarded.
+run is a process of its own, ours also as a process a thread under `torchrun`, which takes the same
+steps; ours and theirs take turns, the first epoch of each is discarded.
 RecTools needs numpy < 2, so it lives in a virtual environment of its own:
 `pip install "rectools[torch]==0.19.0"` there.
 """
@@ -39,18 +40,22 @@ THEIRS = {"BCE": "BCE", "softmax": "softmax"}
 
 
 def run(command: list[str], job: dict[str, Any]) -> dict[str, Any]:
-    """One process; its last line of output is its report."""
+    """One run; every process of it prints one line, its report."""
     done = subprocess.run(
         [*command, json.dumps(job)], stdout=subprocess.PIPE, text=True, check=True
     )
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    reports = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return reports[0] | {"peak_gib": sum(report["peak_gib"] for report in reports)}
 
 
-def ours(job: dict[str, Any], loss: str, **extra: Any) -> dict[str, Any]:
-    """A run of this project."""
+def ours(job: dict[str, Any], loss: str, processes: int = 1, **extra: Any) -> dict[str, Any]:
+    """A run of this project; several processes share the job's threads."""
     name, settings = OURS[loss]
-    command = [sys.executable, "-m", "benchmarks.our_epochs"]
-    return run(command, job | {"preset": name, "settings": settings} | extra)
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        command += ["torch.distributed.run", "--nproc-per-node", str(processes), "-m"]
+    job = job | {"threads": job["threads"] // processes, "preset": name, "settings": settings}
+    return run([*command, "benchmarks.our_epochs"], job | extra)
 
 
 def theirs(job: dict[str, Any], loss: str, python: str) -> dict[str, Any]:
@@ -89,6 +94,8 @@ def epochs_side_by_side(job: dict[str, Any], python: str | None, repeats: int) -
     for _ in range(repeats):
         for loss in OURS:
             runs.setdefault(f"ours {loss}", []).append(ours(job, loss))
+            split = ours(job, loss, processes=job["threads"])
+            runs.setdefault(f"ours {loss}, a process a thread", []).append(split)
             if python:
                 runs.setdefault(f"RecTools {loss}", []).append(theirs(job, loss, python))
     report: dict[str, Any] = {}
@@ -99,13 +106,14 @@ def epochs_side_by_side(job: dict[str, Any], python: str | None, repeats: int) -
             "all_seconds": seconds,
             "peak_gib": max(result["peak_gib"] for result in results),
         }
-        print(f"{name:18} {report[name]['seconds_per_epoch']:7.2f} s/epoch", end="")
+        print(f"{name:32} {report[name]['seconds_per_epoch']:7.2f} s/epoch", end="")
         print(f"  peak {report[name]['peak_gib']:.2f} GiB")
     for loss in OURS if python else ():
         theirs_seconds = report[f"RecTools {loss}"]["seconds_per_epoch"]
-        ratio = theirs_seconds / report[f"ours {loss}"]["seconds_per_epoch"]
-        report[f"speed-up {loss}"] = ratio
-        print(f"{loss}: {ratio:.1f} times as fast per epoch")
+        for way in (loss, f"{loss}, a process a thread"):
+            ratio = theirs_seconds / report[f"ours {way}"]["seconds_per_epoch"]
+            report[f"speed-up {way}"] = ratio
+            print(f"{way}: {ratio:.1f} times as fast per epoch")
     return report
 
 

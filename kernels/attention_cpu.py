@@ -30,6 +30,8 @@ _BLOCK_ROWS = 128
 _BLOCK_SCORES = 2**18
 # A very long user gets narrower blocks, but not narrower than this.
 _LEAST_ROWS = 32
+# Scores whose padding costs as much as another group's operations take to start.
+_GROUP_SCORES = 2**15
 # One user as short as this is a request to serve: its time goes into starting operations.
 _SHORT = 512
 
@@ -38,15 +40,13 @@ _SHORT = 512
 class _Chunk:
     """Some users of one padded length, as a batch of ``users · heads`` matrices.
 
-    ``source`` holds the row of the ``(T · H, D)`` matrix behind each row of the batch, and
-    ``target`` the same, except that padding rows go to row ``T · H``, past the end.
+    ``rows`` are theirs in the padded layout, user after user, head after head.
     """
 
     users: int
     heads: int
     length: int
-    source: Tensor
-    target: Tensor
+    rows: slice
 
     @property
     def matrices(self) -> int:
@@ -58,6 +58,10 @@ class _Chunk:
         firsts = range(0, self.length, step)
         return [slice(first, min(first + step, self.length)) for first in firsts]
 
+    def of(self, padded: Tensor) -> Tensor:
+        """Its rows of ``padded (P, ...)`` as ``(matrices, length, ...)``."""
+        return padded[self.rows].view(self.matrices, self.length, *padded.shape[1:])
+
 
 def _rows_of_block(length: int, matrices: int) -> int:
     rows = min(_BLOCK_ROWS, _BLOCK_SCORES // (matrices * length))
@@ -68,38 +72,67 @@ def _users_of_chunk(length: int, heads: int) -> int:
     return max(1, _BLOCK_SCORES // (heads * length * min(length, _BLOCK_ROWS)))
 
 
-def _groups(lengths: Tensor) -> list[int]:
-    """Sizes of groups of similar lengths, from sorted lengths: four groups an octave."""
-    octave = lengths.log2().floor()
-    quarter = ((lengths * 2.0**-octave - 1.0) * 4.0).ceil()
-    _, sizes = torch.unique_consecutive(octave * 4.0 + quarter, return_counts=True)
-    return sizes.tolist()
+def _groups(lengths: list[int], heads: int) -> list[int]:
+    """Sizes of groups of similar lengths, from lengths in falling order.
+
+    A group takes shorter users for as long as the scores of their padding cost less than a group
+    of their own.
+    """
+    sizes: list[int] = []
+    longest, wasted = 0, math.inf
+    for length in lengths:
+        wasted += heads * (longest * longest - length * length) / 2
+        if wasted > _GROUP_SCORES:
+            sizes.append(0)
+            longest, wasted = length, 0.0
+        sizes[-1] += 1
+    return sizes
 
 
-def _chunks(cu_seqlens: Tensor, heads: int) -> list[_Chunk]:
-    bounds = cu_seqlens.long()
-    lengths = bounds.diff()
-    order = torch.argsort(lengths, stable=True)
-    order = order[lengths[order] > 0]
-    starts, lengths = bounds[order], lengths[order]
-    past_the_end = int(bounds[-1]) * heads
+class _Layout:
+    """Users side by side in padded groups.
 
-    chunks: list[_Chunk] = []
-    head = torch.arange(heads)[None, :, None]
-    first = 0
-    for users in _groups(lengths):
-        of_group = slice(first, first + users)
-        length = int(lengths[first + users - 1])
-        position = torch.arange(length)
-        last = lengths[of_group, None, None] - 1
-        source = (starts[of_group, None, None] + torch.minimum(position, last)) * heads + head
-        target = torch.where(position > last, past_the_end, source)
-        step = _users_of_chunk(length, heads)
-        for source_of, target_of in zip(source.split(step), target.split(step), strict=True):
-            size = source_of.shape[0]
-            chunks.append(_Chunk(size, heads, length, source_of.flatten(), target_of.flatten()))
-        first += users
-    return chunks
+    Attributes:
+        source: ``(P,)``, the row of the ``(T · H, D)`` matrix behind each padded row; padding
+            repeats the user's last.
+        padding: ``(P,)`` bool.
+        place: ``(T · H,)``, where each row is in the padded layout.
+        chunks: the padded rows, some users at a time.
+    """
+
+    def __init__(self, cu_seqlens: Tensor, heads: int) -> None:
+        bounds = cu_seqlens.long()
+        lengths, order = bounds.diff().sort(descending=True, stable=True)
+        with_items = int((lengths > 0).sum())
+        starts, lengths = bounds[order[:with_items]], lengths[:with_items]
+        self.chunks: list[_Chunk] = []
+        padded_lengths = torch.empty_like(lengths)
+        first = row = 0
+        sorted_lengths = lengths.tolist()
+        for size in _groups(sorted_lengths, heads):
+            length = sorted_lengths[first]
+            padded_lengths[first : first + size] = length
+            step = _users_of_chunk(length, heads)
+            for before in range(0, size, step):
+                users = min(step, size - before)
+                rows = slice(row, row + users * heads * length)
+                self.chunks.append(_Chunk(users, heads, length, rows))
+                row = rows.stop
+            first += size
+
+        # Of each padded row: how far into its user, and from there its head and its position.
+        sizes = padded_lengths * heads
+        before = sizes.cumsum(0) - sizes
+        of_user = torch.stack([before, starts, lengths - 1, padded_lengths])
+        before, start, last, padded_length = of_user.repeat_interleave(sizes, dim=1)
+        head = torch.arange(row).sub_(before)
+        position = head % padded_length
+        head = head.div_(padded_length, rounding_mode="floor")
+        self.padding = position > last
+        self.source = (start + torch.minimum(position, last)) * heads + head
+        real = (~self.padding).nonzero().flatten()
+        self.place = torch.empty_like(real)
+        self.place[self.source[real]] = real
 
 
 class _Call:
@@ -119,20 +152,33 @@ class _Call:
         self.tokens, self.heads, self.head_dim = q.shape
         self.dtype = torch.promote_types(q.dtype, torch.float32)
         self.scale, self.dropout_p = scale, dropout_p
-        self.chunks = _chunks(cu_seqlens, self.heads)
+        self.layout = _Layout(cu_seqlens, self.heads)
+        self.chunks = self.layout.chunks
         self.position_bias = _in_log2(position_bias, self.dtype)
         self.time_bias = _in_log2(time_bias, self.dtype)
         self.times = None if timestamps is None else relative_times(timestamps, cu_seqlens)
         self.keys = None
         if seed is not None:
             keys = hash_keys(seed, self.heads, self.tokens)
-            self.keys = [key.T.reshape(-1) for key in keys]
+            self.keys = [self.padded(key.T.reshape(-1)) for key in keys]
         self._buffers: dict[str, Tensor] = {}
+        self._masks: dict[int, Tensor] = {}
         self._scores_size = max(
             (c.matrices * c.length * _rows_of_block(c.length, c.matrices) for c in self.chunks),
             default=0,
         )
-        self._rows_size = max((c.source.numel() for c in self.chunks), default=0)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Rows or elements ``(T · H, ...)`` in the padded layout ``(P, ...)``."""
+        return x.index_select(0, self.layout.source)
+
+    def packed(self, x: Tensor, like: Tensor) -> Tensor:
+        """``(P, ...)`` back in the shape and dtype of ``like``."""
+        return x.index_select(0, self.layout.place).view(like.shape).to(like.dtype)
+
+    def padded_rows(self, x: Tensor) -> Tensor:
+        """``(T, H, D)`` as ``(P, D)``, in the dtype of the arithmetic."""
+        return self.padded(x.reshape(-1, x.shape[-1])).to(self.dtype)
 
     def tile(
         self, name: str, chunk: _Chunk, rows: slice, dtype: torch.dtype | None = None
@@ -144,19 +190,6 @@ class _Call:
             buffer = torch.empty(self._scores_size, dtype=dtype or self.dtype)
             self._buffers[name] = buffer
         return buffer[: math.prod(shape)].view(shape)
-
-    def gather(self, name: str, x: Tensor, chunk: _Chunk) -> Tensor:
-        """Rows of ``x (T · H, D)`` as ``(matrices, length, D)``, in the buffer of this name."""
-        buffer = self._buffers.get(name)
-        if buffer is None:
-            buffer = x.new_empty(self._rows_size, x.shape[1])
-            self._buffers[name] = buffer
-        rows = torch.index_select(x, 0, chunk.source, out=buffer[: chunk.source.numel()])
-        return rows.to(self.dtype).view(chunk.matrices, chunk.length, x.shape[1])
-
-    def gather_vector(self, x: Tensor, chunk: _Chunk) -> Tensor:
-        """Elements of ``x (T · H,)`` as ``(matrices, length)``."""
-        return x.index_select(0, chunk.source).view(chunk.matrices, chunk.length)
 
     def scores(self, q: Tensor, k: Tensor, chunk: _Chunk, rows: slice) -> Tensor:
         """Masked scores of a block in units of log 2, in a buffer."""
@@ -170,8 +203,16 @@ class _Call:
             for head in range(self.heads):
                 by_head[:, head] += self.time_bias[head].take(bucket)
         diagonal = scores[:, :, rows]
-        diagonal += torch.full(diagonal.shape[1:], -math.inf, dtype=scores.dtype).triu_(1)
+        diagonal += self._future(diagonal.shape[1])
         return scores
+
+    def _future(self, size: int) -> Tensor:
+        """-inf above the diagonal, ``(size, size)``."""
+        mask = self._masks.get(size)
+        if mask is None:
+            mask = torch.full((size, size), -math.inf, dtype=self.dtype).triu_(1)
+            self._masks[size] = mask
+        return mask
 
     def dropout_bits(self, keys: list[Tensor], chunk: _Chunk, rows: slice) -> Tensor:
         """Hash of every weight of a block, from the chunk's keys."""
@@ -181,9 +222,7 @@ class _Call:
         return bits.add_(offset[:, rows, None])
 
     def chunk_keys(self, chunk: _Chunk) -> list[Tensor] | None:
-        if self.keys is None:
-            return None
-        return [self.gather_vector(key, chunk) for key in self.keys]
+        return None if self.keys is None else [chunk.of(key) for key in self.keys]
 
     def drop(self, weights: Tensor, bits: Tensor) -> None:
         """Set the dropped ones of a block's weights to 0, in place.
@@ -207,7 +246,8 @@ class _Call:
         """Buckets ``(users, rows, columns)``, int64."""
         assert self.times is not None
         assert self.time_bias is not None
-        token = chunk.source.view(chunk.users, self.heads, chunk.length)[:, 0] // self.heads
+        source = self.layout.source[chunk.rows].view(chunk.users, self.heads, chunk.length)
+        token = source[:, 0] // self.heads
         times = self.times[token]
         row, column = times[:, rows, None], times[:, None, : rows.stop]
         return time_bucket(row, column, self.time_bias.shape[1]).long()
@@ -247,14 +287,13 @@ def forward(
     if cu_seqlens.numel() == 2 and 0 < q.shape[0] <= _SHORT and seed is None:
         return _one_short_user(q, k, v, cu_seqlens, position_bias, time_bias, timestamps, scale)
     call = _Call(q, cu_seqlens, seed, position_bias, time_bias, timestamps, dropout_p, scale)
-    q_rows, k_rows, v_rows = (_as_rows(x) for x in (q, k, v))
-    out_rows = _zero_rows(q, q.dtype)
-    lse = torch.zeros(call.tokens * call.heads + 1, dtype=call.dtype)
+    padded_q, padded_k, padded_v = (call.padded_rows(x) for x in (q, k, v))
+    padded_out = torch.empty_like(padded_q)
+    padded_lse = padded_q.new_empty(len(padded_q))
 
     for chunk in call.chunks:
-        q_at, k_at = call.gather("q", q_rows, chunk), call.gather("k", k_rows, chunk)
-        v_at, keys = call.gather("v", v_rows, chunk), call.chunk_keys(chunk)
-        out_at, lse_at = torch.empty_like(q_at), q_at.new_empty(q_at.shape[:2])
+        q_at, k_at, v_at = chunk.of(padded_q), chunk.of(padded_k), chunk.of(padded_v)
+        out_at, lse_at, keys = chunk.of(padded_out), chunk.of(padded_lse), call.chunk_keys(chunk)
         for rows in chunk.blocks():
             weights = call.scores(q_at, k_at, chunk, rows)
             maximum = weights.amax(-1, keepdim=True)
@@ -265,9 +304,9 @@ def forward(
                 call.drop(weights, call.dropout_bits(keys, chunk, rows))
             weighted = torch.bmm(weights, v_at[:, : rows.stop])
             torch.div(weighted, total * (1.0 - dropout_p), out=out_at[:, rows])
-        _scatter(out_rows, out_at, chunk)
-        lse.index_copy_(0, chunk.target, lse_at.flatten())
-    return out_rows[:-1].view(q.shape), lse[:-1].view(q.shape[:2]) / _LOG2_E
+    out = call.packed(padded_out, q)
+    lse = padded_lse.index_select(0, call.layout.place).view(q.shape[:2]) / _LOG2_E
+    return out, lse
 
 
 def _one_short_user(
@@ -324,26 +363,23 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """Gradients of q, k, v, the position table and the time table. ``out`` is not needed here."""
     call = _Call(q, cu_seqlens, seed, position_bias, time_bias, timestamps, dropout_p, scale)
-    q_rows, k_rows, v_rows, d_out_rows = (_as_rows(x) for x in (q, k, v, d_out))
-    lse_rows = lse.reshape(-1)
-    d_q, d_k, d_v = (_zero_rows(x, x.dtype) for x in (q, k, v))
+    padded_q, padded_k, padded_v, padded_d_out = (call.padded_rows(x) for x in (q, k, v, d_out))
+    d_q, d_k, d_v = (torch.empty_like(padded_q) for _ in range(3))
+    # An infinite log-sum-exp makes every weight of a padding row zero.
+    padded_lse = call.padded(lse.reshape(-1)).mul_(_LOG2_E)
+    padded_lse.masked_fill_(call.layout.padding, math.inf)
+    kept_share = 1.0 - dropout_p
+    padded_d_lse = None if d_lse is None else call.padded(d_lse.reshape(-1)).mul_(kept_share)
     d_position, d_time = (
         None if table is None else torch.zeros_like(table, dtype=torch.float64)
         for table in (call.position_bias, call.time_bias)
     )
 
-    d_lse_rows = None if d_lse is None else d_lse.reshape(-1)
-    kept_share = 1.0 - dropout_p
-
     for chunk in call.chunks:
-        q_at, k_at = call.gather("q", q_rows, chunk), call.gather("k", k_rows, chunk)
-        v_at, d_out_at = call.gather("v", v_rows, chunk), call.gather("d_out", d_out_rows, chunk)
+        q_at, k_at, v_at = chunk.of(padded_q), chunk.of(padded_k), chunk.of(padded_v)
+        d_out_at, lse_at = chunk.of(padded_d_out), chunk.of(padded_lse)
+        d_q_at, d_k_at, d_v_at = chunk.of(d_q), chunk.of(d_k), chunk.of(d_v)
         keys = call.chunk_keys(chunk)
-        # An infinite log-sum-exp makes every weight of a padding row zero.
-        lse_at = call.gather_vector(lse_rows, chunk).mul_(_LOG2_E)
-        padding = (chunk.target == lse_rows.numel()).view(lse_at.shape)
-        lse_at.masked_fill_(padding, math.inf)
-        d_q_at, d_k_at, d_v_at = (torch.empty_like(x) for x in (q_at, k_at, v_at))
 
         # From the last block, which reaches every column: so the first product may overwrite.
         for rows in reversed(chunk.blocks()):
@@ -358,9 +394,8 @@ def backward(
             # them and not from dO ∘ O, which would round otherwise where the two cancel. The
             # factor 1 / (1 - p) within dP is left to the products at the end.
             total = d_scores.mul_(weights).sum(-1, keepdim=True)
-            if d_lse_rows is not None:
-                d_lse_at = call.gather_vector(d_lse_rows, chunk)[:, rows, None]
-                total -= d_lse_at * kept_share
+            if padded_d_lse is not None:
+                total -= chunk.of(padded_d_lse)[:, rows, None]
             d_scores.addcmul_(weights, total, value=-1.0)
             if bits is not None:
                 call.drop(weights, bits)
@@ -372,30 +407,13 @@ def backward(
             d_k_at[:, columns].baddbmm_(d_scores.mT, q_at[:, rows], beta=beta, alpha=alpha)
             d_q_at[:, rows].baddbmm_(d_scores, k_at[:, columns], beta=0, alpha=alpha)
             call.add_bias_gradients(d_scores, chunk, rows, d_position, d_time)
-        for gradient, at in ((d_q, d_q_at), (d_k, d_k_at), (d_v, d_v_at)):
-            _scatter(gradient, at, chunk)
 
     if d_position is not None and position_bias is not None:
         d_position = (d_position / kept_share).to(position_bias.dtype)
     if d_time is not None and time_bias is not None:
         d_time = (d_time / kept_share).to(time_bias.dtype)
-    shape = q.shape
-    return d_q[:-1].view(shape), d_k[:-1].view(shape), d_v[:-1].view(shape), d_position, d_time
+    return call.packed(d_q, q), call.packed(d_k, k), call.packed(d_v, v), d_position, d_time
 
 
 def _in_log2(table: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return None if table is None else table.to(dtype) * _LOG2_E
-
-
-def _as_rows(x: Tensor) -> Tensor:
-    return x.reshape(-1, x.shape[-1])
-
-
-def _zero_rows(like: Tensor, dtype: torch.dtype) -> Tensor:
-    """Zeros ``(T · H + 1, D)``; the last row takes the padding and is never read."""
-    return torch.zeros(like.shape[0] * like.shape[1] + 1, like.shape[2], dtype=dtype)
-
-
-def _scatter(rows: Tensor, batch: Tensor, chunk: _Chunk) -> None:
-    """Write a batch into its rows, which are zero: adding is twice as fast as index_copy_."""
-    rows.index_add_(0, chunk.target, batch.view(-1, batch.shape[-1]).to(rows.dtype))

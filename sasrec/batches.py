@@ -49,7 +49,7 @@ class Batches:
         batch_tokens: largest number of inputs in a step, over all processes.
         whole_histories: let a longer history give more windows, back to its first event.
         weights: (T,) of each event of `sequences` as a target.
-        rank, world_size: this process takes every `world_size`-th window of a step.
+        rank, world_size: this process takes every `world_size`-th window of a step, by length.
 
     Raises:
         DataError: no history has two events.
@@ -104,7 +104,10 @@ class Batches:
 
     def load(self, rows: np.ndarray) -> Batch:
         """This process's share of the step made of `rows`."""
-        own = rows[self.rank :: self.world_size]
+        own = rows
+        if self.world_size > 1:  # dealt by length, so that no process waits long for another
+            by_length = rows[np.argsort(self.lengths[rows], kind="stable")]
+            own = by_length[self.rank :: self.world_size]
         inputs, targets, cu_seqlens = _shift(self.windows.select(own))
         step_targets = targets if self.world_size == 1 else _shift(self.windows.select(rows))[1]
         items = self.sequences.items
