@@ -89,45 +89,49 @@ def _groups(lengths: list[int], heads: int) -> list[int]:
     return sizes
 
 
+def _chunks(lengths: list[int], heads: int) -> tuple[list[_Chunk], list[int]]:
+    """Users of these lengths, in falling order, in chunks; and the padded length of each user."""
+    chunks: list[_Chunk] = []
+    padded_lengths: list[int] = []
+    row = 0
+    for size in _groups(lengths, heads):
+        length = lengths[len(padded_lengths)]
+        padded_lengths += [length] * size
+        step = _users_of_chunk(length, heads)
+        for first in range(0, size, step):
+            users = min(step, size - first)
+            rows = slice(row, row + users * heads * length)
+            chunks.append(_Chunk(users, heads, length, rows))
+            row = rows.stop
+    return chunks, padded_lengths
+
+
 class _Layout:
-    """Users side by side in padded groups.
+    """Users side by side in padded groups, longest first.
 
     Attributes:
+        chunks: the padded rows, some users at a time.
         source: ``(P,)``, the row of the ``(T · H, D)`` matrix behind each padded row; padding
             repeats the user's last.
         padding: ``(P,)`` bool.
         place: ``(T · H,)``, where each row is in the padded layout.
-        chunks: the padded rows, some users at a time.
     """
 
     def __init__(self, cu_seqlens: Tensor, heads: int) -> None:
         bounds = cu_seqlens.long()
         lengths, order = bounds.diff().sort(descending=True, stable=True)
-        with_items = int((lengths > 0).sum())
-        starts, lengths = bounds[order[:with_items]], lengths[:with_items]
-        self.chunks: list[_Chunk] = []
-        padded_lengths = torch.empty_like(lengths)
-        first = row = 0
-        sorted_lengths = lengths.tolist()
-        for size in _groups(sorted_lengths, heads):
-            length = sorted_lengths[first]
-            padded_lengths[first : first + size] = length
-            step = _users_of_chunk(length, heads)
-            for before in range(0, size, step):
-                users = min(step, size - before)
-                rows = slice(row, row + users * heads * length)
-                self.chunks.append(_Chunk(users, heads, length, rows))
-                row = rows.stop
-            first += size
+        lengths = lengths[lengths > 0]
+        starts = bounds[order[: len(lengths)]]
+        self.chunks, padded_lengths = _chunks(lengths.tolist(), heads)
 
-        # Of each padded row: how far into its user, and from there its head and its position.
-        sizes = padded_lengths * heads
-        before = sizes.cumsum(0) - sizes
-        of_user = torch.stack([before, starts, lengths - 1, padded_lengths])
-        before, start, last, padded_length = of_user.repeat_interleave(sizes, dim=1)
-        head = torch.arange(row).sub_(before)
-        position = head % padded_length
-        head = head.div_(padded_length, rounding_mode="floor")
+        # Of each padded row: where its user begins there and among the tokens, and how long it is.
+        padded = torch.tensor(padded_lengths, dtype=torch.int64)
+        sizes = padded * heads
+        of_user = torch.stack([sizes.cumsum(0) - sizes, starts, lengths - 1, padded])
+        begin, start, last, length = of_user.repeat_interleave(sizes, dim=1)
+        within = torch.arange(len(begin)) - begin
+        head = within.div(length, rounding_mode="floor")
+        position = within - head * length
         self.padding = position > last
         self.source = (start + torch.minimum(position, last)) * heads + head
         real = (~self.padding).nonzero().flatten()

@@ -46,6 +46,7 @@ class Objective:
         count = self.config.negatives
         if self.config.shared_negatives:
             return self.sampler.draw((count,), batch.step_targets)
+        assert self.seen is not None
         rows = batch.histories.repeat_interleave(batch.cu_seqlens.diff())
         return self.sampler.draw_unseen(count, self.seen, rows, batch.step_targets)
 
