@@ -5,8 +5,8 @@
     python -m benchmarks.training --data-dir DATA --rectools-python ... --to-ndcg 0.17
 
 MovieLens-1M, leave-one-out (n - 2 events a user), max length 200, d = 50, 2 blocks, 1 head. Every
-run is a process of its own, ours also as a process a thread under `torchrun`, which takes the same
-steps; ours and theirs take turns, the first epoch of each is discarded.
+run is a process of its own, ours also as a process a thread under `torchrun`, with the same windows
+in each step; ours and theirs take turns, the first epoch of each is discarded.
 RecTools needs numpy < 2, so it lives in a virtual environment of its own:
 `pip install "rectools[torch]==0.19.0"` there.
 """

@@ -157,7 +157,6 @@ class _Call:
         self.dtype = torch.promote_types(q.dtype, torch.float32)
         self.scale, self.dropout_p = scale, dropout_p
         self.layout = _Layout(cu_seqlens, self.heads)
-        self.chunks = self.layout.chunks
         self.position_bias = _in_log2(position_bias, self.dtype)
         self.time_bias = _in_log2(time_bias, self.dtype)
         self.times = None if timestamps is None else relative_times(timestamps, cu_seqlens)
@@ -168,7 +167,10 @@ class _Call:
         self._buffers: dict[str, Tensor] = {}
         self._masks: dict[int, Tensor] = {}
         self._scores_size = max(
-            (c.matrices * c.length * _rows_of_block(c.length, c.matrices) for c in self.chunks),
+            (
+                c.matrices * c.length * _rows_of_block(c.length, c.matrices)
+                for c in self.layout.chunks
+            ),
             default=0,
         )
 
@@ -176,9 +178,9 @@ class _Call:
         """Rows or elements ``(T · H, ...)`` in the padded layout ``(P, ...)``."""
         return x.index_select(0, self.layout.source)
 
-    def packed(self, x: Tensor, like: Tensor) -> Tensor:
-        """``(P, ...)`` back in the shape and dtype of ``like``."""
-        return x.index_select(0, self.layout.place).view(like.shape).to(like.dtype)
+    def packed(self, x: Tensor) -> Tensor:
+        """Padded rows or elements ``(P, ...)`` back as ``(T, H, ...)``."""
+        return x.index_select(0, self.layout.place).view(self.tokens, self.heads, *x.shape[1:])
 
     def padded_rows(self, x: Tensor) -> Tensor:
         """``(T, H, D)`` as ``(P, D)``, in the dtype of the arithmetic."""
@@ -295,7 +297,7 @@ def forward(
     padded_out = torch.empty_like(padded_q)
     padded_lse = padded_q.new_empty(len(padded_q))
 
-    for chunk in call.chunks:
+    for chunk in call.layout.chunks:
         q_at, k_at, v_at = chunk.of(padded_q), chunk.of(padded_k), chunk.of(padded_v)
         out_at, lse_at, keys = chunk.of(padded_out), chunk.of(padded_lse), call.chunk_keys(chunk)
         for rows in chunk.blocks():
@@ -308,9 +310,7 @@ def forward(
                 call.drop(weights, call.dropout_bits(keys, chunk, rows))
             weighted = torch.bmm(weights, v_at[:, : rows.stop])
             torch.div(weighted, total * (1.0 - dropout_p), out=out_at[:, rows])
-    out = call.packed(padded_out, q)
-    lse = padded_lse.index_select(0, call.layout.place).view(q.shape[:2]) / _LOG2_E
-    return out, lse
+    return call.packed(padded_out).to(q.dtype), call.packed(padded_lse) / _LOG2_E
 
 
 def _one_short_user(
@@ -379,7 +379,7 @@ def backward(
         for table in (call.position_bias, call.time_bias)
     )
 
-    for chunk in call.chunks:
+    for chunk in call.layout.chunks:
         q_at, k_at, v_at = chunk.of(padded_q), chunk.of(padded_k), chunk.of(padded_v)
         d_out_at, lse_at = chunk.of(padded_d_out), chunk.of(padded_lse)
         d_q_at, d_k_at, d_v_at = chunk.of(d_q), chunk.of(d_k), chunk.of(d_v)
@@ -416,7 +416,8 @@ def backward(
         d_position = (d_position / kept_share).to(position_bias.dtype)
     if d_time is not None and time_bias is not None:
         d_time = (d_time / kept_share).to(time_bias.dtype)
-    return call.packed(d_q, q), call.packed(d_k, k), call.packed(d_v, v), d_position, d_time
+    d_q, d_k, d_v = (call.packed(d_x).to(q.dtype) for d_x in (d_q, d_k, d_v))
+    return d_q, d_k, d_v, d_position, d_time
 
 
 def _in_log2(table: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -75,7 +75,9 @@ class NegativeSampler:
             rows: (T,) int64, the history of each event within `seen`.
         """
         negatives = self.draw((len(rows), n), step_targets)
+        event, which = seen.hold(rows, negatives).nonzero(as_tuple=True)
         for _ in range(REDRAWS):
-            met = seen.hold(rows, negatives)
-            negatives[met] = self.draw((int(met.sum()),), step_targets)
+            negatives[event, which] = self.draw((len(event),), step_targets)
+            met = seen.hold(rows[event], negatives[event, which, None]).flatten()
+            event, which = event[met], which[met]
         return negatives

@@ -242,10 +242,12 @@ class _Trainer:
         """One update; the loss summed over all events, and whether any process is to stop."""
         progress = self.progress
         seeds = np.random.SeedSequence([self.config.seed, progress.epoch, progress.step])
-        shared_seed, own_seed = seeds.generate_state(1 + self.group.size)[[0, 1 + self.group.rank]]
-        torch.manual_seed(int(shared_seed))
+        draw_seed, own_seed = _step_seeds(
+            seeds, self.group.rank, self.group.size, shared_negatives=self.config.shared_negatives
+        )
+        torch.manual_seed(draw_seed)
         negatives = self.objective.draw(batch)
-        torch.manual_seed(int(own_seed))  # processes must not drop the same units
+        torch.manual_seed(own_seed)  # processes must not drop the same units
 
         inputs = self._inputs(batch, negatives)
         warmup = min(1.0, (progress.total_steps + 1) / max(1, self.config.warmup_steps))
@@ -345,6 +347,18 @@ class _Trainer:
             )
             checkpoint.save(self.run_dir, state)
         self.saved_at = time.monotonic()
+
+
+def _step_seeds(
+    seeds: np.random.SeedSequence, rank: int, size: int, *, shared_negatives: bool
+) -> tuple[int, int]:
+    """Seeds of a process's negatives and of all else in its step.
+
+    Processes draw the same negatives where a step's events share them, and others where each event
+    has its own.
+    """
+    state = seeds.generate_state(2 * size).tolist()
+    return state[0 if shared_negatives or rank == 0 else size + rank], state[1 + rank]
 
 
 @contextmanager

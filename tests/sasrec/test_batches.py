@@ -63,6 +63,24 @@ def test_processes_share_a_step_without_overlap():
     assert sorted(shares[0].step_targets.tolist()) == sorted(whole.targets.tolist())
 
 
+def test_processes_get_as_many_events_but_for_one_window():
+    two = [batches(packed([[1] * n for n in range(2, 12)]), rank=r, world_size=2) for r in (0, 1)]
+    rows = np.array([9, 0, 8, 1, 7, 2, 6, 3, 5, 4])  # in turns these would be 40 and 15 events
+    first, second = (len(half.load(rows).items) for half in two)
+    assert abs(first - second) <= 5
+
+
+@pytest.mark.parametrize("whole_histories", [False, True])
+def test_a_batch_says_whose_windows_it_holds(whole_histories):
+    users = packed([[1, 2], [9], [3, 4, 5, 6, 7]])
+    own = batches(users, max_length=2, whole_histories=whole_histories)
+    batch = own.load(np.arange(len(own.windows)))
+    assert set(batch.histories.tolist()) == {0, 2}
+    windows = batch.targets.split(batch.cu_seqlens.diff().tolist())
+    for history, targets in zip(batch.histories, windows, strict=True):
+        assert set(targets.tolist()) <= set(list(users)[history].tolist())
+
+
 def test_users_with_one_event_are_left_out():
     assert len(batches(packed([[1], [2, 3]])).windows) == 1
 

@@ -208,6 +208,21 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         fit(tmp_path, epochs=1, data=world(seed=5))
 
 
+def test_processes_draw_alike_only_what_they_share():
+    def of_two(shared_negatives):
+        seeds = np.random.SeedSequence([0, 1, 2])
+        return [
+            training._step_seeds(seeds, rank, 2, shared_negatives=shared_negatives)
+            for rank in range(2)
+        ]
+
+    (first, one), (second, two) = of_two(shared_negatives=True)
+    assert first == second
+    assert len({first, one, two}) == 3
+    (first, one), (second, two) = of_two(shared_negatives=False)
+    assert len({first, second, one, two}) == 4
+
+
 def test_a_loss_that_is_not_finite_names_the_step(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     train, _ = world()
