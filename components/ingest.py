@@ -19,11 +19,14 @@ def ingest(
     import json
     from pathlib import Path
 
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from components.settings import RunConfig
     from components.stage import stage
     from sasrec.data import quality, sources, splits
+    from sasrec.data.roles import Roles
+    from sasrec.schema import INTERACTIONS, TRAINING_EVENTS
 
     with stage("ingest", run_dir) as current:
         run = RunConfig.parse(config)
@@ -37,7 +40,15 @@ def ingest(
             source = source.before(run.data.as_of)
         source, report = quality.clean(source)
         cut = splits.split_source(source, **run.split.model_dump())
-        pq.write_table(source.interactions, interactions.path)
+        events = source.interactions
+        columns = [
+            *events.select(INTERACTIONS.names).columns,
+            pa.array(map(Roles.parse(run.events.roles).weight, events["event_type"].to_pylist())),
+            pa.nulls(len(events), pa.string()),
+        ]
+        pq.write_table(
+            pa.table(columns, TRAINING_EVENTS.names).cast(TRAINING_EVENTS), interactions.path
+        )
         pq.write_table(source.items, items.path)
         pq.write_table(source.impressions, impressions.path)
         cut.save(Path(split.path))

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from sasrec.config import PRESETS, ModelConfig, TrainConfig
+from sasrec.data.roles import Roles
 from sasrec.data.splits import SplitKind
 from sasrec.gates import DEFAULT_GATES, GateConfig
 
@@ -26,8 +27,10 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Where interactions come from."""
 
-    dataset: str = Field(
-        default="simulated", description="simulated, ml-100k, ml-1m, ... or a path"
+    dataset: str | None = Field(
+        default=None,
+        description="imported into the site: simulated, ml-100k, ... or a path; "
+        "without it the site's own data and what its service logged",
     )
     data_dir: Path | None = Field(
         default=None, description="folder that already holds the raw files"
@@ -48,10 +51,33 @@ class SplitConfig(_Section):
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="global-time only")
 
 
+class EventsConfig(_Section):
+    """What a site's events mean."""
+
+    roles: dict[str, float | str] = Field(
+        default={},
+        description="event type -> weight in the loss, negative or ignore; "
+        "events.roles.purchase=3; one not named is positive with weight 1",
+    )
+    attribution_hours: float = Field(
+        default=24, gt=0, description="from an impression to the events that reward it"
+    )
+    retention_days: float = Field(
+        default=3650, gt=0, description="older events are neither taken in nor trained on"
+    )
+
+    @field_validator("roles")
+    @classmethod
+    def _known_roles(cls, roles: dict[str, float | str]) -> dict[str, float | str]:
+        Roles.parse(roles)
+        return roles
+
+
 class RunConfig(_Section):
     """Everything that decides the result of a run."""
 
     data: DataConfig = DataConfig()
+    events: EventsConfig = EventsConfig()
     split: SplitConfig = SplitConfig()
     model: ModelConfig
     train: TrainConfig
@@ -60,7 +86,7 @@ class RunConfig(_Section):
     @property
     def site(self) -> str:
         """The name of the data's home under `var/`: the data set's name, or the path's stem."""
-        return Path(self.data.dataset).stem
+        return Path(self.data.dataset).stem if self.data.dataset else "site"
 
     @classmethod
     def parse(cls, text: str) -> "RunConfig":
@@ -84,6 +110,7 @@ def build_config(
     chosen = PRESETS[preset]
     values: dict[str, Any] = {
         "data": {},
+        "events": {},
         "split": {},
         "model": chosen.model.model_dump(),
         "train": chosen.train.model_dump(),
@@ -137,7 +164,7 @@ def describe_settings() -> str:
 
 def _settings() -> Iterator[tuple[str, str, FieldInfo]]:
     """Section, field and description of all that `--set` can change; gates have their own file."""
-    for section in ("data", "split", "model", "train"):
+    for section in ("data", "events", "split", "model", "train"):
         model = RunConfig.model_fields[section].annotation
         for field, info in model.model_fields.items():  # type: ignore[union-attr]
             yield section, field, info

@@ -27,6 +27,16 @@ INTERACTIONS = pa.schema(
     ]
 )
 
+# What a run trains on: cleaned positive events, with what their type weighs in the loss, and the
+# request whose slate led to them, if any. Sorted by user_id, timestamp.
+TRAINING_EVENTS = pa.schema(
+    [
+        *INTERACTIONS,
+        _required("weight", pa.float32()),
+        pa.field("request_id", pa.string()),
+    ]
+)
+
 # Free columns may follow these.
 ITEMS = pa.schema(
     [

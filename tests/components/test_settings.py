@@ -48,3 +48,13 @@ def test_as_of_needs_a_time_zone():
     )
     with pytest.raises(SettingsError, match=r"data\.as_of"):
         build_config(overrides=["data.as_of=2026-11-01T03:30:00"])
+
+
+def test_event_roles_are_checked_with_the_settings():
+    config = build_config(overrides=["events.roles.purchase=3", "events.roles.hide=negative"])
+    assert RunConfig.parse(config.model_dump_json()).events.roles == {
+        "purchase": 3,
+        "hide": "negative",
+    }
+    with pytest.raises(SettingsError, match="role 'loved' of event type 'view' is unknown"):
+        build_config(overrides=["events.roles={view: loved}"])
