@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.definitions import SERVICE
-from feature_repo.store import CUTOFFS, MEMORY_LIMIT, bounded_memory, current_generation, open_store
+from feature_repo.connection import MEMORY_LIMIT
+from feature_repo.store import CUTOFFS, bounded_memory, current_generation, open_store
 from sasrec.schema import TIMESTAMP, DataError
 
 SEQUENCES = pa.schema(

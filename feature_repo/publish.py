@@ -19,17 +19,16 @@ import duckdb
 import pyarrow as pa
 
 from feature_repo import spark, tables
+from feature_repo.connection import MEMORY_LIMIT, connect
 from feature_repo.definitions import definitions
 from feature_repo.inputs import create_latest, find_partitions, load
 from feature_repo.quality import Check, Limits, run_checks
 from feature_repo.store import (
     CUTOFFS,
     GENERATIONS,
-    MEMORY_LIMIT,
     bounded_memory,
     choose_profile,
     configure,
-    connect,
     let_readers_in,
     make_current,
     only_publisher,

@@ -12,7 +12,6 @@ from pathlib import Path
 from string import Template
 from tempfile import TemporaryDirectory
 
-import duckdb
 import ibis
 from feast import FeatureStore
 from feast.infra.key_encoding_utils import serialize_entity_key
@@ -20,6 +19,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
 from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from redis import Redis
 
+from feature_repo.connection import connect
 from sasrec.schema import DataError
 
 os.environ.setdefault("FEAST_USAGE", "False")
@@ -36,8 +36,6 @@ PROFILES = ("local", "production", "cluster")
 PROFILE_SETTING = "SASREC_FEATURE_PROFILE"
 """The environment variable that chooses a profile, for whoever publishes. Readers need none: what
 is published says how it is read."""
-MEMORY_LIMIT = "4GB"
-"""Of DuckDB, beyond which it spills to disk."""
 
 
 def published_generation(repo_dir: Path) -> Path | None:
@@ -69,15 +67,6 @@ def bounded_memory(folder: Path, memory_limit: str) -> Iterator[None]:
     with TemporaryDirectory(dir=folder, prefix="join-") as spill:
         ibis.set_backend(ibis.duckdb.from_connection(connect(memory_limit, Path(spill))))
         yield
-
-
-def connect(memory_limit: str, spill: Path) -> duckdb.DuckDBPyConnection:
-    """DuckDB in memory, up to `memory_limit` of it, and beyond that in the folder `spill`."""
-    connection = duckdb.connect(config={"memory_limit": memory_limit})
-    connection.execute(f"SET temp_directory = '{spill}'")
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET enable_progress_bar = false")
-    return connection
 
 
 def delete_online(generation: Path, user_id: str) -> None:

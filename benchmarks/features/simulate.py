@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from feature_repo.store import connect
+from feature_repo.connection import connect
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 60
