@@ -26,4 +26,5 @@ def text(value: str) -> str:
 
 def files(paths: Iterable[str | Path]) -> str:
     """Paths as a list literal for `read_parquet`, none of them taken for a pattern."""
-    return f"[{', '.join(text(re.sub(r'([*?[])', r'[\1]', str(path))) for path in paths)}]"
+    literal = [text(re.sub(r"([*?[])", r"[\1]", str(path))) for path in paths]
+    return f"[{', '.join(literal)}]"

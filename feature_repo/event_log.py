@@ -4,23 +4,27 @@ The format is the contract between the two, so each side has its own codec and a
 together. A segment is a run of frames: uint32 length, uint32 CRC-32 of the payload (little-endian),
 payload (a JSON object). A frame that is torn or damaged ends its segment.
 
-A server may hold its segment open for long, so that a user's records cannot be cut out of it at
+A server may hold its segment open for long, so that a user's records cannot be taken out of it at
 once. `forgotten.json` beside the segments (SHA-256 of the user id -> microseconds since the epoch)
-makes every reader skip them from the moment that a user is forgotten.
+makes every reader skip them from the moment that a user is forgotten. A record that is taken out
+leaves an empty one of its length: readers remember how far they came in bytes.
 """
 
 import fcntl
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
+from sasrec.errors import DataError
+
 FORGOTTEN = "forgotten.json"
+_GONE = "none"  # the type of what is left of a record that was taken out
 HEADER = struct.Struct("<II")
 
 Record = dict[str, Any]
@@ -33,10 +37,82 @@ def read_log(folder: Path) -> Iterator[Record]:
     """
     forgotten = _read_forgotten(folder)
     for segment in segments(folder):
-        for frame in frames(segment.read_bytes()):
-            record = orjson.loads(frame[HEADER.size :])
-            if not _is_forgotten(record, forgotten):
-                yield record
+        yield from _records(segment.read_bytes(), forgotten)
+
+
+def read_spans(folder: Path, spans: Mapping[str, tuple[int, int]]) -> Iterator[Record]:
+    """As `read_log`, of these bytes of these segments.
+
+    Raises:
+        DataError: a segment is gone, or ends before its span does.
+    """
+    forgotten = _read_forgotten(folder)
+    for name, (start, end) in sorted(spans.items()):
+        if start == end:
+            continue
+        path = Path(folder) / name
+        if not path.exists():
+            raise DataError(f"{path}: is gone before it was taken in; restore it from a backup")
+        with path.open("rb") as file:
+            file.seek(start)
+            content = file.read(end - start)
+        _refuse_shorter(path, start + len(content), end)
+        yield from _records(content, forgotten)
+
+
+def next_span(segment: Path, start: int, limit: int) -> tuple[int, int]:
+    """Where the whole records from `start` on end, within about `limit` bytes.
+
+    Returns:
+        That offset, and the bytes from there to the end of the file if they are no whole record: a
+        writer is at work there, or died there before it acknowledged them.
+
+    Raises:
+        DataError: the segment is shorter than `start`, or damaged in its midst.
+    """
+    size = segment.stat().st_size
+    _refuse_shorter(segment, size, start)
+    with segment.open("rb") as file:
+        file.seek(start)
+        content = file.read(limit)
+        end = start + sum(map(len, frames(content)))
+        if start + len(content) < size and end > start:
+            return end, 0  # the limit cut a record
+        rest = content[end - start :]
+        if _is_whole(rest) and not _is_held(file):
+            raise DataError(
+                f"{segment}: the record at byte {end:,} is damaged, and what follows it cannot be "
+                "read; restore the file from a backup, or move it out of the log"
+            )
+    return end, len(rest)
+
+
+def _is_whole(rest: bytes) -> bool:
+    """Whether a record that does not check lies there in its full length."""
+    return len(rest) >= HEADER.size and len(rest) >= HEADER.size + HEADER.unpack_from(rest)[0]
+
+
+def _is_held(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
+
+
+def _refuse_shorter(segment: Path, size: int, read: int) -> None:
+    if size < read:
+        raise DataError(
+            f"{segment}: was cut to {size:,} bytes, and {read:,} had been read; restore it from a "
+            "backup, or move it out of the log: what was taken in stays"
+        )
+
+
+def _records(content: bytes, forgotten: dict[str, int]) -> Iterator[Record]:
+    for record in records(frames(content)):
+        if not _is_forgotten(record, forgotten):
+            yield record
 
 
 def segments(folder: Path) -> list[Path]:
@@ -56,6 +132,14 @@ def frames(segment: bytes) -> Iterator[bytes]:
         offset = end
 
 
+def records(found: Iterable[bytes]) -> Iterator[Record]:
+    """The records of frames, without those that were taken out."""
+    for frame in found:
+        record = orjson.loads(frame[HEADER.size :])
+        if record.get("type") != _GONE:
+            yield record
+
+
 def forget(folder: Path, user_id: str) -> int:
     """Hide a user's records from all readers, and cut those of all forgotten users out.
 
@@ -71,19 +155,29 @@ def forget(folder: Path, user_id: str) -> int:
 
 
 def _cut(segment: Path, forgotten: dict[str, int]) -> bool:
-    """Rewrite a segment without the forgotten users; False if a writer holds it."""
+    """Empty the records of the forgotten users; False if a writer holds the segment."""
     with segment.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        before = list(frames(file.read()))
-        after = [f for f in before if not _is_forgotten(orjson.loads(f[HEADER.size :]), forgotten)]
-        if len(after) < len(before):
+        content = file.read()
+        before = list(frames(content))
+        after = [
+            _empty(frame) if _is_forgotten(orjson.loads(frame[HEADER.size :]), forgotten) else frame
+            for frame in before
+        ]
+        if after != before:
             replacement = segment.with_suffix(".new")
-            replacement.write_bytes(b"".join(after))
+            replacement.write_bytes(b"".join(after) + content[sum(map(len, before)) :])
             replacement.replace(segment)
         return True
+
+
+def _empty(frame: bytes) -> bytes:
+    """A frame of the same length with no record in it."""
+    payload = orjson.dumps({"type": _GONE}).ljust(len(frame) - HEADER.size)
+    return HEADER.pack(len(payload), zlib.crc32(payload)) + payload
 
 
 def _read_forgotten(folder: Path) -> dict[str, int]:

@@ -7,8 +7,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feature_repo.definitions import SERVICE
 from feature_repo.connection import MEMORY_LIMIT
+from feature_repo.definitions import SERVICE
 from feature_repo.store import CUTOFFS, bounded_memory, current_generation, open_store
 from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError

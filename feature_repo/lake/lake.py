@@ -7,7 +7,7 @@ written once; only `forget` and the retention rewrite or remove any.
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -23,7 +23,8 @@ from deltalake.exceptions import DeltaError
 from fsspec.implementations.local import LocalFileSystem
 
 from feature_repo.lake.state import State, StateFile
-from sasrec.schema import IMPRESSIONS, INTERACTIONS, ITEMS, TIMESTAMP, DataError
+from sasrec.data.schema import IMPRESSIONS, INTERACTIONS, ITEMS, TIMESTAMP
+from sasrec.errors import DataError
 
 LAKE_URL = "SASREC_LAKE_URL"
 """The environment variable that puts a site's lake elsewhere, such as `s3://bucket/shop/lake`."""
@@ -33,8 +34,13 @@ _DAY = pa.field("day", pa.string(), nullable=False)
 
 # Imports have no event and no request ids; `sequence` is unique in the lake.
 LAKE_INTERACTIONS = pa.schema(
-    [*INTERACTIONS, pa.field("event_id", pa.string()), pa.field("request_id", pa.string())]
-    + [_BATCH, _DAY]
+    [
+        *INTERACTIONS,
+        pa.field("event_id", pa.string()),
+        pa.field("request_id", pa.string()),
+        _BATCH,
+        _DAY,
+    ]
 )
 # What was logged has no reward: that is for whoever reads, by the events that came since.
 LAKE_IMPRESSIONS = pa.schema(
@@ -123,11 +129,12 @@ class Lake:
                 )
             except DeltaError as error:
                 reason = str(error).splitlines()[0]
-                raise DataError(f"{self._url}/{table}: cannot take the new rows ({reason})") from None
+                raise DataError(
+                    f"{self._url}/{table}: cannot take the new rows ({reason})"
+                ) from None
 
-    def complete(self, *, grown: bool) -> None:
-        """Say that every table has the newest batch, and whether that was any row."""
-        state = self.state
+    def complete(self, state: State, *, grown: bool) -> None:
+        """Say that every table has the newest batch of `state`, and whether that was any row."""
         self.write_state(_completed(state, state.batch if grown else state.grown))
 
     def take_back(self) -> None:
@@ -147,7 +154,9 @@ class Lake:
         if not self._is_there(table):
             return []
         depth = 2 if "day" in SCHEMAS[table].names else 1
-        names = [unquote("/".join(uri.split("/")[-depth:])) for uri in self._open(table).file_uris()]
+        names = [
+            unquote("/".join(uri.split("/")[-depth:])) for uri in self._open(table).file_uris()
+        ]
         there = {path.rpartition(f"/{table}/")[2] for path in self._parquet(table)}
         if gone := sorted(set(names) - there):
             partition = gone[0].rpartition("/")[0] or "a part"
@@ -187,16 +196,15 @@ class Lake:
 
     def _clean(self, table: DeltaTable) -> None:
         table.update_incremental()
-        table.vacuum(
-            retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True
-        )
+        table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
         table.create_checkpoint()
         table.cleanup_metadata()
 
     def _has(self, table: str, batch: int) -> bool:
-        return self._is_there(table) and (
-            self._open(table).transaction_version(_TRANSACTION) or 0
-        ) >= batch
+        return (
+            self._is_there(table)
+            and (self._open(table).transaction_version(_TRANSACTION) or 0) >= batch
+        )
 
     def _is_there(self, table: str) -> bool:
         return DeltaTable.is_deltatable(f"{self._url}/{table}", self._options())
@@ -216,11 +224,9 @@ class Lake:
 
     def _parquet(self, table: str) -> list[str]:
         found = self.filesystem.find(f"{self._base}/{table}")
-        return [
-            path for path in found if path.endswith(".parquet") and "/_delta_log/" not in path
-        ]
+        return [path for path in found if path.endswith(".parquet") and "/_delta_log/" not in path]
 
-    def _options(self) -> Mapping[str, str]:
+    def _options(self) -> dict[str, str]:
         """What delta-rs is told beyond the environment: what boto reads, and it does not."""
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         if self.is_local or not endpoint:

@@ -14,7 +14,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from sasrec.data.source import Clock
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 FORMAT = 1
 """Of `lake.json` and of the tables beside it; another one is refused."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 NEGATIVE, IGNORE = "negative", "ignore"
 

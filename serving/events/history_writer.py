@@ -10,9 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from feature_repo.event_log import HEADER, frames
+from feature_repo.event_log import frames, records
 from feature_repo.history import HistoryStore
 from feature_repo.rebuild import rebuild
 from serving import metrics
@@ -146,5 +144,4 @@ def catch_up(store: HistoryStore, finished: Sequence[Path]) -> int:
 
 def _logged(segment: Path) -> Iterable[dict[str, Any]]:
     """The records of a segment, which may still be written to."""
-    for frame in frames(segment.read_bytes()):
-        yield orjson.loads(frame[HEADER.size :])
+    return records(frames(segment.read_bytes()))

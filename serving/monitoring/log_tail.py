@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import orjson
-
-from feature_repo.event_log import HEADER, Record, frames, segments
+from feature_repo.event_log import Record, frames, records, segments
 
 # Workers write their own segments; an event may reach its file before the list it answers.
 SETTLE_MICROSECONDS = 2_000_000
@@ -43,7 +41,7 @@ class LogTail:
             file.seek(offset)
             found = list(frames(file.read()))
         self._offsets[path.name] = offset + sum(map(len, found))
-        return [orjson.loads(frame[HEADER.size :]) for frame in found]
+        return list(records(found))
 
 
 def arrival(record: Record) -> int:

@@ -44,18 +44,25 @@ def load(
         )
     if dataset == "simulated":
         return Storefront(seed=seed).source()
+    return read_source(locate(dataset, data_dir=data_dir), name=str(dataset), columns=columns)
+
+
+def locate(dataset: str | Path, *, data_dir: str | Path | None = None) -> Path:
+    """The file or folder that holds a data set other than the simulated one.
+
+    Raises:
+        DataError: there is none.
+    """
     if dataset not in NAMED:
         path = Path(dataset)
         if not path.exists():
             raise DataError(
                 f"dataset '{dataset}': no such file or folder, and not one of {list(NAMED)}"
             )
-        return read_source(path, name=str(dataset), columns=columns)
+        return path
     if data_dir is None:
         if dataset not in ARCHIVES:
             raise DataError(f"{dataset}: not downloaded; name the folder that holds it: --data-dir")
-        folder = download(ARCHIVES[dataset])
-    else:
-        folder = Path(data_dir)
-        folder = folder / dataset if (folder / dataset).is_dir() else folder
-    return read_source(folder, name=str(dataset), columns=columns)
+        return download(ARCHIVES[dataset])
+    folder = Path(data_dir)
+    return folder / dataset if (folder / dataset).is_dir() else folder

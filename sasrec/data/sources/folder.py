@@ -1,13 +1,15 @@
 """A file or a folder of files, in any of the formats, as a `Source`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from sasrec.data.schema import IMPRESSIONS, ITEMS, TIMESTAMP, check
+from sasrec.data.schema import IMPRESSIONS, INTERACTIONS, ITEMS, TIMESTAMP, check
 from sasrec.data.source import Clock, Source
 from sasrec.data.sources.columns import (
     as_ids,
@@ -29,6 +31,8 @@ _IMPRESSIONS = ["impressions"]
 _MANY_VALUED = {"genres", "class", "categories"}
 
 # A source with an order but no time: one second per row, from here on.
+STREAMED_ROWS = 1 << 18
+
 _ROW_ORDER_START = np.datetime64("2000-01-01", "us")
 
 
@@ -42,21 +46,85 @@ def read_source(path: Path, *, name: str, columns: Mapping[str, str]) -> Source:
     Raises:
         DataError: no such path, no such file inside it, or a file that breaks the contract.
     """
+    files = find_files(path)
+    interactions, clock, notes = _interactions(files.interactions, columns)
+    items, item_notes = _items(files.items, interactions)
+    return Source(name, interactions, items, read_impressions(files), clock, notes + item_notes)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a source consists of; None for what it lacks."""
+
+    interactions: Path
+    items: Path | None = None
+    impressions: Path | None = None
+
+    def paths(self) -> list[Path]:
+        """Those that are there."""
+        return [path for path in (self.interactions, self.items, self.impressions) if path]
+
+
+def find_files(path: Path) -> Files:
+    """The files of the source at `path`, as `read_source` reads them.
+
+    Raises:
+        DataError: no such path, or no interactions in it.
+    """
     if path.is_file():
-        interactions_file, items_file, impressions_file = path, None, None
-    elif path.is_dir():
-        interactions_file = _find(path, _INTERACTIONS) or _only_text_file(path)
-        items_file, impressions_file = _find(path, _ITEMS), _find(path, _IMPRESSIONS)
-    else:
-        raise DataError(f"{path}: no such file or folder")
-    interactions, clock, notes = _interactions(interactions_file, columns)
-    items, item_notes = _items(items_file, interactions)
-    impressions = (
-        check(read_file(impressions_file), IMPRESSIONS, source=str(impressions_file))
-        if impressions_file
-        else IMPRESSIONS.empty_table()
-    )
-    return Source(name, interactions, items, impressions, clock, notes + item_notes)
+        return Files(path)
+    if path.is_dir():
+        interactions = _find(path, _INTERACTIONS) or _only_text_file(path)
+        return Files(interactions, _find(path, _ITEMS), _find(path, _IMPRESSIONS))
+    raise DataError(f"{path}: no such file or folder")
+
+
+def read_items(files: Files) -> tuple[pa.Table, list[str]]:
+    """The item file alone, of schema `ITEMS`, and notes; no rows where there is none."""
+    return _items(files.items, INTERACTIONS.empty_table())
+
+
+def read_impressions(files: Files) -> pa.Table:
+    """Of schema `IMPRESSIONS`; no rows where the source logs none."""
+    if files.impressions is None:
+        return IMPRESSIONS.empty_table()
+    return check(read_file(files.impressions), IMPRESSIONS, source=str(files.impressions))
+
+
+def stream_interactions(
+    path: Path, columns: Mapping[str, str]
+) -> tuple[Iterator[pa.Table], list[str]] | None:
+    """A Parquet file a part at a time, for one too large to hold; schema `INTERACTIONS`.
+
+    Returns:
+        The parts, of the same rows that `read_source` gives, and notes. None where a column's
+        meaning shows in the whole of it alone: numbers or text as times, or numbers with a
+        fraction as ids.
+    """
+    if path.suffix != ".parquet":
+        return None
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError):
+        return None  # `read_source` says what is wrong
+    empty = file.schema_arrow.empty_table()
+    recognised = _recognise(empty, columns, source=str(path))
+    ids = [empty.schema.field(recognised[name]).type for name in ("user_id", "item_id")]  # type: ignore[arg-type]
+    time = recognised["timestamp"]
+    if time is None or not pa.types.is_timestamp(empty.schema.field(time).type):
+        return None
+    if any(pa.types.is_floating(kind) for kind in ids):
+        return None
+
+    def parts() -> Iterator[pa.Table]:
+        first, used = 0, [name for name in recognised.values() if name]
+        for batch in file.iter_batches(STREAMED_ROWS, columns=list(dict.fromkeys(used))):
+            table = pa.Table.from_batches([batch])
+            yield _convert(table, recognised, first, source=str(path))[0]
+            first += table.num_rows
+
+    _, note = _convert(empty, recognised, 0, source=str(path))
+    return parts(), [*_mapping_notes(path, recognised), note]
 
 
 def _find(folder: Path, candidates: list[str]) -> Path | None:
@@ -80,31 +148,40 @@ def _only_text_file(folder: Path) -> Path:
 
 
 def _interactions(path: Path, columns: Mapping[str, str]) -> tuple[pa.Table, Clock, list[str]]:
-    table, source = read_file(path), str(path)
-    user = find_column(table, "user_id", columns, source=source, required=True)
-    item = find_column(table, "item_id", columns, source=source, required=True)
-    ordered_only = table.num_columns == 2 and "timestamp" not in columns
-    time = find_column(table, "timestamp", columns, source=source, required=not ordered_only)
-    event = find_column(table, "event_type", columns, source=source, required=False)
-    value = find_column(table, "value", columns, source=source, required=False)
-    taken = {
-        "user_id": user,
-        "item_id": item,
-        "timestamp": time,
-        "event_type": event,
-        "value": value,
-    }
-    notes = (
-        [f"{path.name}: " + ", ".join(f"{k} = '{v}'" for k, v in taken.items() if v and v != k)]
-        if any(v and v != k for k, v in taken.items())
-        else []
-    )
+    table = read_file(path)
+    recognised = _recognise(table, columns, source=str(path))
+    interactions, note = _convert(table, recognised, 0, source=str(path))
+    clock: Clock = "real" if recognised["timestamp"] else "row-order"
+    return interactions, clock, [*_mapping_notes(path, recognised), note]
 
+
+def _recognise(
+    table: pa.Table, columns: Mapping[str, str], *, source: str
+) -> dict[str, str | None]:
+    """Column of the contract -> the table's, or None."""
+    ordered_only = table.num_columns == 2 and "timestamp" not in columns
+    required = {"user_id", "item_id"} | (set() if ordered_only else {"timestamp"})
+    return {
+        name: find_column(table, name, columns, source=source, required=name in required)
+        for name in ("user_id", "item_id", "timestamp", "event_type", "value")
+    }
+
+
+def _mapping_notes(path: Path, recognised: Mapping[str, str | None]) -> list[str]:
+    renamed = [f"{k} = '{v}'" for k, v in recognised.items() if v and v != k]
+    return [f"{path.name}: {', '.join(renamed)}"] if renamed else []
+
+
+def _convert(
+    table: pa.Table, recognised: Mapping[str, str | None], first: int, *, source: str
+) -> tuple[pa.Table, str]:
+    """The table under the contract, its rows counted from `first`, and how times were read."""
     rows = table.num_rows
+    time, event, value = (recognised[name] for name in ("timestamp", "event_type", "value"))
     if time:
         timestamps, note = as_timestamps(table[time], source=source, name=time)
     else:
-        clock = _ROW_ORDER_START + np.arange(rows).astype("timedelta64[s]")
+        clock = _ROW_ORDER_START + np.arange(first, first + rows).astype("timedelta64[s]")
         timestamps = pa.array(clock).cast(TIMESTAMP)
         note = (
             "no timestamps: the row order became a synthetic clock of one second per row; "
@@ -113,8 +190,8 @@ def _interactions(path: Path, columns: Mapping[str, str]) -> tuple[pa.Table, Clo
     default_event = "rating" if value else "interaction"
     interactions = pa.table(
         {
-            "user_id": as_ids(table[user]),
-            "item_id": as_ids(table[item]),
+            "user_id": as_ids(table[recognised["user_id"]]),
+            "item_id": as_ids(table[recognised["item_id"]]),
             "timestamp": timestamps,
             "event_type": (
                 table[event].cast(pa.string()) if event else pa.repeat(default_event, rows)
@@ -124,10 +201,10 @@ def _interactions(path: Path, columns: Mapping[str, str]) -> tuple[pa.Table, Clo
                 if value
                 else pa.nulls(rows, pa.float32())
             ),
-            "sequence": np.arange(rows),
+            "sequence": np.arange(first, first + rows),
         }
     )
-    return interactions, "real" if time else "row-order", [*notes, note]
+    return interactions, note
 
 
 def _items(path: Path | None, interactions: pa.Table) -> tuple[pa.Table, list[str]]:

@@ -1,7 +1,7 @@
 import pytest
 
 from sasrec.data.roles import Roles, looks_like_dislike
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 
 def test_numbers_are_weights_and_two_words_are_roles():

@@ -1,0 +1,26 @@
+"""The lake's tables as relations of DuckDB."""
+
+import duckdb
+
+from feature_repo.connection import files
+from feature_repo.lake.lake import SCHEMAS, Lake
+
+
+def attach(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    """Create the views `lake_interactions`, `lake_impressions` and `lake_items`.
+
+    They show the tables as they are now. The partition column `day` is not among their columns.
+
+    Raises:
+        DataError: a data file is gone.
+    """
+    if not lake.is_local:
+        connection.register_filesystem(lake.filesystem)
+    for table, schema in SCHEMAS.items():
+        if paths := lake.files(table):
+            connection.execute(
+                f"CREATE VIEW lake_{table} AS SELECT * FROM read_parquet({files(paths)},"
+                f" union_by_name = {table == 'items'}, hive_partitioning = false)"
+            )
+        else:
+            connection.register(f"lake_{table}", schema.empty_table())
