@@ -50,40 +50,41 @@ def sasrec_pipeline(
     run_dir: str = f"{CLUSTER_HOME}/runs/[[RunUUID]]",
 ):
     """`config` is a RunConfig as JSON; `home` holds feature store, models and event log."""
-    data = ingest(config=config, run_dir=run_dir).outputs
-    features = publish_features(
-        home=home,
-        run_dir=run_dir,
-        interactions=data["interactions"],
-        items=data["items"],
-        impressions=data["impressions"],
-        split=data["split"],
-    )
-    sequences = extract_sequences(
-        home=home, run_dir=run_dir, features=features.output, split=data["split"]
-    ).output
-    model = train(config=config, home=home, run_dir=run_dir, sequences=sequences).output
-    evaluation = evaluate(
-        home=home,
-        run_dir=run_dir,
-        sequences=sequences,
-        interactions=data["interactions"],
-        items=data["items"],
-        impressions=data["impressions"],
-        model=model,
-    ).outputs["evaluation"]
-    verdict = gate(config=config, run_dir=run_dir, evaluation=evaluation)
-    with dsl.If(verdict.outputs["Output"] == "promote", name="promoted"):
-        version = register(
+    data = ingest(config=config, home=home, run_dir=run_dir).outputs
+    with dsl.If(data["Output"] == "new", name="something-new"):
+        features = publish_features(
             home=home,
             run_dir=run_dir,
             interactions=data["interactions"],
             items=data["items"],
+            impressions=data["impressions"],
+            split=data["split"],
+        )
+        sequences = extract_sequences(
+            home=home, run_dir=run_dir, features=features.output, split=data["split"]
+        ).output
+        model = train(config=config, home=home, run_dir=run_dir, sequences=sequences).output
+        evaluation = evaluate(
+            home=home,
+            run_dir=run_dir,
             sequences=sequences,
+            interactions=data["interactions"],
+            items=data["items"],
+            impressions=data["impressions"],
             model=model,
-            evaluation=evaluation,
-        ).outputs["Output"]
-        deploy(home=home, run_dir=run_dir, version=version, sequences=sequences)
+        ).outputs["evaluation"]
+        verdict = gate(config=config, run_dir=run_dir, evaluation=evaluation)
+        with dsl.If(verdict.outputs["Output"] == "promote", name="promoted"):
+            version = register(
+                home=home,
+                run_dir=run_dir,
+                interactions=data["interactions"],
+                items=data["items"],
+                sequences=sequences,
+                model=model,
+                evaluation=evaluation,
+            ).outputs["Output"]
+            deploy(home=home, run_dir=run_dir, version=version, sequences=sequences)
 
 
 class SplitKind(StrEnum):
@@ -101,7 +102,12 @@ app = typer.Typer(
 )
 
 Dataset = Annotated[
-    str, typer.Option(help="simulated, ml-100k, ml-1m, amazon-beauty-5core, or a file or folder.")
+    str | None,
+    typer.Option(
+        help="Imported into the site: simulated, ml-100k, ml-1m, amazon-beauty-5core, or a file or "
+        "folder. Without it, the site's own data and what its service logged.",
+        show_default=False,
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder that already holds a named data set's raw files.")
@@ -148,17 +154,19 @@ RUN_EXAMPLES = """
 **Examples**
 
 - `python pipeline.py run` — the simulated storefront, in a few minutes
+- `python pipeline.py run --home var/shop` — the site's own data, and what its service logged
 - `python pipeline.py run --dataset ml-1m --data-dir ~/ml-1m --split leave-one-out`
 - `python pipeline.py run --dataset events.csv --column user_id=customer --set model.dim=128`
 - `python pipeline.py run --set train.epochs=0` — an untrained model: the gate holds it
 
-**Exit status**: 0 promoted and deployed, 2 bad input, 3 held by the gate, 1 a crash.
+**Exit status**: 0 promoted and deployed, or nothing new; 2 bad input; 3 held by the gate;
+1 a crash.
 """
 
 
 @app.command(epilog=RUN_EXAMPLES)
 def run(
-    dataset: Dataset = "simulated",
+    dataset: Dataset = None,
     data_dir: DataDir = None,
     column: Columns = None,
     split: Split = SplitKind.GLOBAL_TIME,
@@ -176,12 +184,20 @@ def run(
     ] = None,
 ) -> None:
     """Run the whole pipeline on this machine: from interactions to a recommender that answered."""
+    if dataset is None and home is None:
+        dataset = "simulated"
     config = _config(dataset, data_dir, column, split, preset, set_, gates)
     home = home or Path("var") / config.site
-    run_dir = run_dir or Path("runs") / new_run_id(config.site)
+    run_dir = run_dir or Path("runs") / new_run_id(config.site if dataset else home.name)
     summary = run_local(sasrec_pipeline, config, home, run_dir, Console(file=sys.stdout))
     if json_:
         json_.write_text(json.dumps(summary, indent=2))
+    if summary.get("nothing_new"):
+        typer.echo(
+            f"nothing new: the champion of {home} was trained on the same data with the same "
+            "settings; nothing was deployed"
+        )
+        return
     _say_outcome(summary, home, run_dir)
     if not summary["deployed"]:
         raise typer.Exit(EXIT_HELD)
@@ -192,7 +208,7 @@ def compile_(
     output: Annotated[
         Path, typer.Option(help="Where the specification and platform documents go.")
     ] = Path("pipeline.yaml"),
-    dataset: Dataset = "simulated",
+    dataset: Dataset = None,
     data_dir: DataDir = None,
     column: Columns = None,
     split: Split = SplitKind.GLOBAL_TIME,
@@ -216,7 +232,7 @@ def compile_(
 
 @app.command(epilog=CLUSTER_HELP)
 def submit(
-    dataset: Dataset = "simulated",
+    dataset: Dataset = None,
     data_dir: DataDir = None,
     column: Columns = None,
     split: Split = SplitKind.GLOBAL_TIME,
@@ -252,7 +268,7 @@ def submit(
 @app.command(epilog=CLUSTER_HELP)
 def schedule(
     cron: Annotated[str, typer.Option(help="Five fields, UTC: '30 3 * * *' is 03:30 each day.")],
-    dataset: Dataset = "simulated",
+    dataset: Dataset = None,
     data_dir: DataDir = None,
     column: Columns = None,
     split: Split = SplitKind.GLOBAL_TIME,
@@ -304,7 +320,7 @@ def settings() -> None:
 
 
 def _config(
-    dataset: str,
+    dataset: str | None,
     data_dir: Path | None,
     columns: list[str] | None,
     split: SplitKind,
@@ -317,7 +333,7 @@ def _config(
         "data_dir": data_dir and data_dir.resolve(),
         "columns": _pairs(columns),
     }
-    if dataset not in sources.NAMED:
+    if dataset is not None and dataset not in sources.NAMED:
         data["dataset"] = str(Path(dataset).resolve())
     sections = {"data": data, "split": {"kind": split.value}}
     return build_config(preset, overrides or [], sections, gates)
@@ -351,7 +367,7 @@ def _watch(cluster: Cluster, run_id: str, timeout: float | None) -> None:
     except KeyboardInterrupt:
         raise ClusterError(f"run {run_id} goes on; watch it again with its id") from None
     typer.echo(f"{outcome}: {cluster.endpoint.run_url(run_id)}")
-    if outcome is not Outcome.DEPLOYED:
+    if outcome not in (Outcome.DEPLOYED, Outcome.UNCHANGED):
         raise typer.Exit(EXIT_HELD if outcome is Outcome.HELD else 1)
 
 

@@ -1,4 +1,4 @@
-"""Read a source, map its columns, clean it, cut time into folds, and report on the data."""
+"""Take in what is new, clean the site's data, cut time into folds, and report on the data."""
 
 from kfp.dsl import Dataset, Markdown, Output, component
 
@@ -8,53 +8,77 @@ from components.support.image import IMAGE
 @component(base_image=IMAGE, install_kfp_package=False)
 def ingest(
     config: str,
+    home: str,
     run_dir: str,
     interactions: Output[Dataset],
     items: Output[Dataset],
     impressions: Output[Dataset],
     split: Output[Dataset],
     data_report: Output[Markdown],
-):
-    """Turn any source into the three contract tables and one split, as Parquet."""
+) -> str:
+    """Import a data set, take in the log, and write the three contract tables and one split.
+
+    Returns `new`, or `nothing new` when the champion was trained on the same data alike.
+    """
     import json
+    from datetime import UTC, datetime, timedelta
     from pathlib import Path
 
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    from components.support.data_state import DataState
     from components.support.settings import RunConfig
     from components.support.stage import stage
-    from sasrec.data import cleaning as quality
-    from sasrec.data import sources, splits
+    from feature_repo.lake.clean import Window
+    from feature_repo.lake.lake import only_writer, open_lake
+    from feature_repo.lake.site_data import take_all_in, write_site_data
+    from feature_repo.profiles import choose_profile
     from sasrec.data.roles import Roles
-    from sasrec.data.schema import INTERACTIONS, TRAINING_EVENTS
+    from serving.settings import load_settings
 
     with stage("ingest", run_dir) as current:
         run = RunConfig.parse(config)
-        source = sources.load(
-            run.data.dataset,
-            data_dir=run.data.data_dir,
-            columns=run.data.columns,
-            seed=run.data.seed,
-        )
-        if run.data.as_of:
-            source = source.before(run.data.as_of)
-        source, report = quality.clean(source)
-        cut = splits.split_source(source, **run.split.model_dump())
-        events = source.interactions
-        columns = [
-            *events.select(INTERACTIONS.names).columns,
-            pa.array(map(Roles.parse(run.events.roles).weight, events["event_type"].to_pylist())),
-            pa.nulls(len(events), pa.string()),
-        ]
-        pq.write_table(
-            pa.table(columns, TRAINING_EVENTS.names).cast(TRAINING_EVENTS), interactions.path
-        )
-        pq.write_table(source.items, items.path)
-        pq.write_table(source.impressions, impressions.path)
-        cut.save(Path(split.path))
+        now = datetime.now(UTC)
+        retention = timedelta(days=run.events.retention_days)
+        settings = load_settings().model_copy(update={"home": Path(home)})
+        lake = open_lake(Path(home))
+        with only_writer(Path(home)):
+            taken = take_all_in(
+                lake,
+                settings.event_log_location,
+                dataset=run.data.dataset,
+                data_dir=run.data.data_dir,
+                columns=run.data.columns,
+                seed=run.data.seed,
+                now=now,
+                retention=retention,
+            )
+            report, cut = write_site_data(
+                lake,
+                interactions=Path(interactions.path),
+                items=Path(items.path),
+                impressions=Path(impressions.path),
+                split=Path(split.path),
+                name=run.data.dataset or Path(home).name,
+                roles=Roles.parse(run.events.roles),
+                window=Window(run.data.as_of, retention),
+                now=run.data.as_of or now,
+                attribution=timedelta(hours=run.events.attribution_hours),
+                cut=run.split.model_dump(),
+                taken=taken,
+                profile=choose_profile(None),
+            )
+            batch = lake.state.grown
         Path(data_report.path).write_text(report.to_markdown())
         (current.run_dir / "data.json").write_text(json.dumps(report.to_dict(), indent=2))
-        interactions.metadata.update(report.to_dict())
-        split.metadata.update(cut.describe())
-        current.detail = f"{source.interactions.num_rows:,} interactions, split {cut.sha256[:12]}"
+        interactions.metadata.update(
+            {name: value for name, value in report.to_dict().items() if value is not None}
+        )
+        split.metadata.update({name: value for name, value in cut.items() if value is not None})
+        state = DataState.of(run, batch=batch, rows=report.rows_read, as_of=run.data.as_of or now)
+        state.save(current.run_dir)
+        verdict = "nothing new" if state.equals_champion(Path(home)) else "new"
+        current.detail = (
+            f"{report.events:,} interactions, split {cut['sha256'][:12]}"
+            if verdict == "new"
+            else verdict
+        )
+    return verdict

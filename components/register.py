@@ -21,6 +21,7 @@ def register(
 
     import pyarrow.parquet as pq
 
+    from components.support import data_state
     from components.support.fingerprint import code_version
     from components.support.stage import stage
     from sasrec.data.dataset import SequenceDataset
@@ -48,6 +49,7 @@ def register(
                 "split": dataset.description,
                 "code": code_version(),
                 "run": current.run_dir.name,
+                data_state.METADATA: data_state.DataState.load(current.run_dir).metadata(),
             },
             golden=golden.record(Path(model.path), *dataset.examples(count=8)),
             extra_files=list(Path(evaluation.path).glob(calibration.FILE)),

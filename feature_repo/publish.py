@@ -23,11 +23,11 @@ from feature_repo.checks import Check, Limits, run_checks
 from feature_repo.connection import MEMORY_LIMIT, connect
 from feature_repo.definitions import definitions
 from feature_repo.inputs import create_latest, find_partitions, load
+from feature_repo.profiles import choose_profile
 from feature_repo.store import (
     CUTOFFS,
     GENERATIONS,
     bounded_memory,
-    choose_profile,
     configure,
     let_readers_in,
     make_current,
@@ -107,7 +107,7 @@ def publish(
             moment at all: quadratic in the length of a history, so for small data only.
         as_of: the moment the online store holds, with a time zone.
         profile: where features are built and served, see `feature_store.*.yaml`: "local",
-            "production" or "cluster"; by default what `store.PROFILE_SETTING` says. "cluster"
+            "production" or "cluster"; by default what `profiles.PROFILE_SETTING` says. "cluster"
             builds on Spark, see `feature_repo.spark`, and always in full. The tables are the same.
         limits: what quality checks tolerate; by default `Limits()`.
         memory_limit: of DuckDB, beyond which it spills to disk.

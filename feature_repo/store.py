@@ -32,10 +32,6 @@ GENERATIONS = "generations"
 ONLINE_DATABASE = "online.db"
 CUTOFFS = "cutoffs.parquet"
 """The moments a generation was published for; absent when it was published for any."""
-PROFILES = ("local", "production", "cluster")
-PROFILE_SETTING = "SASREC_FEATURE_PROFILE"
-"""The environment variable that chooses a profile, for whoever publishes. Readers need none: what
-is published says how it is read."""
 
 
 def published_generation(repo_dir: Path) -> Path | None:
@@ -99,19 +95,6 @@ def let_readers_in(generation: Path) -> None:
     if database.exists():
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
-
-
-def choose_profile(profile: str | None) -> str:
-    """The one given, else the one of `PROFILE_SETTING`, else "local".
-
-    Raises:
-        ValueError: no such profile.
-    """
-    chosen = profile or os.environ.get(PROFILE_SETTING, PROFILES[0])
-    if chosen not in PROFILES:
-        origin = "profile" if profile else PROFILE_SETTING
-        raise ValueError(f"{origin}: '{chosen}' is unknown; choose one of {', '.join(PROFILES)}")
-    return chosen
 
 
 def configure(generation: Path, profile: str) -> None:

@@ -21,6 +21,7 @@ class Outcome(StrEnum):
 
     DEPLOYED = "promoted and deployed"
     HELD = "held by the gate"
+    UNCHANGED = "nothing new since the champion"
     FAILED = "failed"
     CANCELED = "canceled"
 
@@ -74,7 +75,9 @@ class RunStatus:
             return Outcome.CANCELED
         if self.state != "SUCCEEDED":
             return Outcome.FAILED
-        return Outcome.DEPLOYED if self.stages.get("deploy") == "SUCCEEDED" else Outcome.HELD
+        if self.stages.get("deploy") == "SUCCEEDED":
+            return Outcome.DEPLOYED
+        return Outcome.HELD if self.stages.get("gate") == "SUCCEEDED" else Outcome.UNCHANGED
 
     def line(self) -> str:
         """The run in one line of a list."""

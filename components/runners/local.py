@@ -44,6 +44,8 @@ def run_local(
 ) -> dict[str, Any]:
     """Run `pipeline` to its end and return the summary that `<run_dir>/summary.json` holds.
 
+    A run that found nothing new has no such file; its summary says `nothing_new`.
+
     Raises:
         SettingsError: a folder cannot be written, or another run uses the same home.
         DataError: a stage refused its input; the message is the stage's one line.
@@ -64,6 +66,8 @@ def run_local(
     write_outcome(home, run_dir, succeeded=not failed)
     if failed:
         _raise_failure(run_dir)
+    if "gate" not in read_stages(run_dir):
+        return {"run": run_dir.name, "nothing_new": True, "deployed": False}
     evaluation = Evaluation.load(run_dir / "evaluation")
     return write_summary(config, evaluation, run_dir)
 

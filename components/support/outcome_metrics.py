@@ -43,7 +43,12 @@ def describe_outcome(run_dir: Path, *, succeeded: bool) -> tuple[str, CollectorR
     """The outcome of a run and its metrics, all labelled with it."""
     stages = read_stages(run_dir)
     deployed = stages.get("deploy", {}).get("status") == "done"
-    outcome = "failed" if not succeeded else "deployed" if deployed else "held"
+    if not succeeded:
+        outcome = "failed"
+    elif deployed:
+        outcome = "deployed"
+    else:
+        outcome = "held" if "gate" in stages else "unchanged"
     registry = CollectorRegistry()
     Gauge(
         "reco_pipeline_last_run_timestamp_seconds",

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,12 @@ class RunConfig(_Section):
 
     @property
     def site(self) -> str:
-        """The name of the data's home under `var/`: the data set's name, or the path's stem."""
-        return Path(self.data.dataset).stem if self.data.dataset else "site"
+        """The name of the data's home under `var/`: the data set's name, or the path's stem.
+
+        Delta Lake takes no brackets and the like in a path.
+        """
+        name = Path(self.data.dataset).stem if self.data.dataset else "site"
+        return re.sub(r"[^\w .()'+-]", "_", name)
 
     @classmethod
     def parse(cls, text: str) -> "RunConfig":

@@ -21,7 +21,7 @@ def write_summary(config: RunConfig, evaluation: Evaluation, run_dir: Path) -> d
     stages = read_stages(run_dir)
     summary = {
         "run": run_dir.name,
-        "dataset": config.data.dataset,
+        "dataset": config.data.dataset or config.site,
         "data": json.loads((run_dir / "data.json").read_text()),
         "split": evaluation.protocol.split,
         "protocol": str(evaluation.protocol),

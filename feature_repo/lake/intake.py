@@ -5,20 +5,14 @@ a transaction of its number, so that taking a batch again, from the same bytes, 
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import duckdb
-
-from feature_repo.connection import connect
 from feature_repo.event_log import next_span, read_spans, segments
 from feature_repo.lake.lake import Lake
 from feature_repo.lake.records import Rows, to_rows
-from feature_repo.lake.relations import attach
+from feature_repo.lake.relations import relations
 from feature_repo.lake.state import State
 
 BATCH_BYTES = 32 << 20
@@ -136,7 +130,9 @@ def _take(lake: Lake, state: State, log: Path, now: datetime, retention: timedel
 
 def _without_known(lake: Lake, rows: Rows, batch: int) -> Rows:
     """Without the events and slates that earlier batches brought."""
-    with _relations(lake, rows) as connection:
+    with relations(lake, MEMORY_LIMIT) as connection:
+        connection.register("new_interactions", rows.interactions)
+        connection.register("new_impressions", rows.impressions)
         interactions = connection.sql(
             "SELECT new.* FROM new_interactions AS new WHERE NOT EXISTS (SELECT 1 FROM"
             " lake_interactions AS known WHERE known.user_id = new.user_id"
@@ -158,12 +154,3 @@ def _without_known(lake: Lake, rows: Rows, batch: int) -> Rows:
         + (rows.interactions.num_rows - interactions.num_rows)
         + known_slates,
     )
-
-
-@contextmanager
-def _relations(lake: Lake, rows: Rows) -> Iterator[duckdb.DuckDBPyConnection]:
-    with TemporaryDirectory() as spill, connect(MEMORY_LIMIT, Path(spill)) as connection:
-        attach(connection, lake)
-        connection.register("new_interactions", rows.interactions)
-        connection.register("new_impressions", rows.impressions)
-        yield connection

@@ -189,7 +189,7 @@ class Lake:
     def drop_days_before(self, day: str) -> None:
         """Remove the partitions of earlier days."""
         for table in ("interactions", "impressions"):
-            if any(path.rpartition("/day=")[2].split("/")[0] < day for path in self.files(table)):
+            if any(day_of(path) < day for path in self.files(table)):
                 opened = self._open(table)
                 opened.delete(f"day < '{day}'")
                 self._clean(opened)
@@ -233,6 +233,11 @@ class Lake:
             return {}
         plain = "true" if endpoint.startswith("http://") else "false"
         return {"aws_endpoint_url": endpoint, "aws_allow_http": plain}
+
+
+def day_of(path: str) -> str:
+    """The UTC day of a partitioned table's file, as "2026-11-01"."""
+    return path.rpartition("/day=")[2].split("/")[0]
 
 
 def open_lake(home: Path) -> Lake:

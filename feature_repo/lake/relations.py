@@ -1,9 +1,24 @@
 """The lake's tables as relations of DuckDB."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import duckdb
 
-from feature_repo.connection import files
+from feature_repo.connection import connect, files
 from feature_repo.lake.lake import SCHEMAS, Lake
+
+
+@contextmanager
+def relations(
+    lake: Lake, memory_limit: str, folder: Path | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the lake's tables attached, which spills into a folder inside `folder`."""
+    with TemporaryDirectory(dir=folder) as spill, connect(memory_limit, Path(spill)) as connection:
+        attach(connection, lake)
+        yield connection
 
 
 def attach(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:

@@ -1,6 +1,6 @@
 """Cleaning: what is wrong stops the run, what is merely untidy is put right and counted."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,8 @@ from sasrec.errors import DataError
 
 # Local times read as UTC run up to 14 hours ahead; more than a day is a wrong unit or clock.
 FUTURE_TOLERANCE = timedelta(days=1)
+
+QUANTILES = {"min": 0, "p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "max": 1}
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class DataReport:
         events_per_user: quantiles {"min", "p25", "median", "p75", "p95", "max"}.
         impressions: rows of the impression log.
         click_through: mean logged reward, null without impressions.
+        event_types: type -> its role, weight and rows read.
+        left_out: reason -> records of the log that this run did not take in.
+        taken_in: what this run added to the site's data: "imported", "logged", "slots".
     """
 
     name: str
@@ -53,6 +58,9 @@ class DataReport:
     impressions: int
     click_through: float | None
     notes: list[str]
+    event_types: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    taken_in: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -74,6 +82,11 @@ class DataReport:
         ]
         if self.click_through is not None:
             rows.append(("click-through", f"{self.click_through:.2%}"))
+        for kind, role in self.event_types.items():
+            weight = f" with weight {role['weight']:g}" if role["role"] == "positive" else ""
+            rows.append((f"event type {kind}", f"{role['events']:,}, {role['role']}{weight}"))
+        rows += [(f"taken in: {what}", f"{count:,}") for what, count in self.taken_in.items()]
+        rows += [(f"left out: {why}", f"{count:,}") for why, count in self.left_out.items()]
         table = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
         notes = [f"- {note}" for note in self.notes]
         return "\n".join([f"### Data: {self.name}", "", *table, *([""] if notes else []), *notes])
@@ -95,12 +108,10 @@ def clean(source: Source, *, now: datetime | None = None) -> tuple[Source, DataR
             interactions at all, no user with two events, an item described twice, an impression
             logged twice, a propensity outside (0, 1] or a reward outside [0, 1].
     """
-    interactions = check(source.interactions, INTERACTIONS, source=f"{source.name} interactions")
-    items = check(source.items, ITEMS, source=f"{source.name} items")
-    impressions = check(source.impressions, IMPRESSIONS, source=f"{source.name} impressions")
-    _reject_bad_interactions(interactions, source, now or datetime.now(UTC))
-    _reject_bad_items(items, source)
-    _reject_bad_impressions(impressions, source)
+    now = now or datetime.now(UTC)
+    interactions = checked_interactions(source.interactions, source.name, now=now)
+    items = checked_items(source.items, source.name)
+    impressions = checked_impressions(source.impressions, source.name)
 
     users, user = _codes(interactions["user_id"])
     _, item = _codes(interactions["item_id"])
@@ -142,17 +153,7 @@ def clean(source: Source, *, now: datetime | None = None) -> tuple[Source, DataR
         density=pairs / (len(users) * num_items),
         first=pc.min(interactions["timestamp"]).as_py().isoformat(timespec="seconds"),
         last=pc.max(interactions["timestamp"]).as_py().isoformat(timespec="seconds"),
-        events_per_user={
-            name: float(np.quantile(lengths, q))
-            for name, q in {
-                "min": 0,
-                "p25": 0.25,
-                "median": 0.5,
-                "p75": 0.75,
-                "p95": 0.95,
-                "max": 1,
-            }.items()
-        },
+        events_per_user={name: float(np.quantile(lengths, q)) for name, q in QUANTILES.items()},
         impressions=len(impressions),
         click_through=pc.mean(impressions["reward"]).as_py() if len(impressions) else None,
         notes=list(source.notes),
@@ -195,28 +196,57 @@ def _duplicated(user, item, time, event, sequence) -> np.ndarray:
     return duplicated
 
 
-def _reject_bad_interactions(interactions: pa.Table, source: Source, now: datetime) -> None:
-    where = f"{source.name} interactions"
+def checked_interactions(
+    interactions: pa.Table, name: str, *, now: datetime, first_row: int = 0
+) -> pa.Table:
+    """The interactions of the source `name` under their contract, in the order that they have.
+
+    Args:
+        now: timestamps more than a day later are errors.
+        first_row: of a part of the source.
+
+    Raises:
+        DataError: a missing column, a wrong type, an empty or null id, a time in the future, or no
+            rows.
+    """
+    where = f"{name} interactions"
+    interactions = check(interactions, INTERACTIONS, source=where)
     if not interactions.num_rows:
         raise DataError(f"{where}: there are no rows")
-    for name in ("user_id", "item_id"):
-        _reject(pc.equal(interactions[name], ""), f"{where}: column '{name}' is empty")
+    for column in ("user_id", "item_id"):
+        _reject(
+            pc.equal(interactions[column], ""), f"{where}: column '{column}' is empty", first_row
+        )
     latest = pa.scalar(now + FUTURE_TOLERANCE, TIMESTAMP)
     _reject(
         pc.greater(interactions["timestamp"], latest),
         f"{where}: column 'timestamp' lies in the future (is its unit right?)",
+        first_row,
     )
+    return interactions
 
 
-def _reject_bad_items(items: pa.Table, source: Source) -> None:
+def checked_items(items: pa.Table, name: str) -> pa.Table:
+    """The items of the source `name` under their contract.
+
+    Raises:
+        DataError: a missing column, a wrong type, or an item described twice.
+    """
+    items = check(items, ITEMS, source=f"{name} items")
     repeated = items["item_id"].to_pandas().duplicated().to_numpy()
-    _reject(
-        repeated, f"{source.name} items: column 'item_id' describes an item for the second time"
-    )
+    _reject(repeated, f"{name} items: column 'item_id' describes an item for the second time")
+    return items
 
 
-def _reject_bad_impressions(impressions: pa.Table, source: Source) -> None:
-    where = f"{source.name} impressions"
+def checked_impressions(impressions: pa.Table, name: str) -> pa.Table:
+    """The impressions of the source `name` under their contract.
+
+    Raises:
+        DataError: a missing column, a wrong type, a slot logged twice, a propensity outside (0, 1]
+            or a reward outside [0, 1].
+    """
+    where = f"{name} impressions"
+    impressions = check(impressions, IMPRESSIONS, source=where)
     propensity = impressions["propensity"]
     inside = pc.and_(pc.greater(propensity, 0), pc.less_equal(propensity, 1))
     _reject(pc.invert(inside), f"{where}: column 'propensity' is outside (0, 1]")
@@ -228,9 +258,10 @@ def _reject_bad_impressions(impressions: pa.Table, source: Source) -> None:
         slots.duplicated().to_numpy(),
         f"{where}: columns 'request_id', 'position' hold a slot for the second time",
     )
+    return impressions
 
 
-def _reject(bad: np.ndarray | pa.ChunkedArray, problem: str) -> None:
+def _reject(bad: np.ndarray | pa.ChunkedArray, problem: str, first_row: int = 0) -> None:
     row = pc.index(pa.chunked_array([bad]) if isinstance(bad, np.ndarray) else bad, True).as_py()
     if row >= 0:
-        raise DataError(f"{problem} at row {row}")
+        raise DataError(f"{problem} at row {first_row + row}")

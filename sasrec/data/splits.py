@@ -6,6 +6,7 @@ come in production as well.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as dataset
 import pyarrow.parquet as pq
 
 from sasrec.data.schema import TIMESTAMP
-from sasrec.data.source import Source
+from sasrec.data.source import Clock, Source
 from sasrec.errors import DataError
 
 SplitKind = Literal["global-time", "leave-one-out"]
@@ -31,6 +33,8 @@ TARGETS = pa.schema(
         ("timestamp", TIMESTAMP),
     ]
 )
+CUTOFFS_FILE, TARGETS_FILE = "cutoffs.parquet", "targets.parquet"
+KNOWN_ITEMS_FILE, DESCRIPTION_FILE = "known_items.json", "split.json"
 
 
 @dataclass(frozen=True)
@@ -60,35 +64,29 @@ class Split:
 
     def describe(self) -> dict[str, Any]:
         """What is published beside every metric measured on this split, as JSON can hold it."""
-        return {
-            "kind": self.kind,
-            "sha256": self.sha256,
-            "t1": self.t1 and self.t1.isoformat(),
-            "t2": self.t2 and self.t2.isoformat(),
-            "counts": self.counts,
-        }
+        return describe(self.kind, self.sha256, self.t1, self.t2, self.counts)
 
     def save(self, directory: Path) -> None:
         """Write `cutoffs.parquet`, `targets.parquet`, `known_items.json` and `split.json`."""
         directory.mkdir(parents=True, exist_ok=True)
-        pq.write_table(self.cutoffs, directory / "cutoffs.parquet")
-        pq.write_table(self.targets, directory / "targets.parquet")
-        (directory / "known_items.json").write_text(json.dumps(self.known_items))
-        (directory / "split.json").write_text(json.dumps(self.describe(), indent=2))
+        pq.write_table(self.cutoffs, directory / CUTOFFS_FILE)
+        pq.write_table(self.targets, directory / TARGETS_FILE)
+        (directory / KNOWN_ITEMS_FILE).write_text(json.dumps(self.known_items))
+        (directory / DESCRIPTION_FILE).write_text(json.dumps(self.describe(), indent=2))
 
     @classmethod
     def load(cls, directory: Path) -> "Split":
         """Read what `save` wrote."""
-        description = json.loads((directory / "split.json").read_text())
+        description = json.loads((directory / DESCRIPTION_FILE).read_text())
         t1, t2 = (
             None if description[name] is None else datetime.fromisoformat(description[name])
             for name in ("t1", "t2")
         )
         return cls(
             kind=description["kind"],
-            cutoffs=pq.read_table(directory / "cutoffs.parquet"),
-            targets=pq.read_table(directory / "targets.parquet"),
-            known_items=json.loads((directory / "known_items.json").read_text()),
+            cutoffs=pq.read_table(directory / CUTOFFS_FILE),
+            targets=pq.read_table(directory / TARGETS_FILE),
+            known_items=json.loads((directory / KNOWN_ITEMS_FILE).read_text()),
             t1=t1,
             t2=t2,
             sha256=description["sha256"],
@@ -106,11 +104,7 @@ def split_source(
     """
     if kind == "leave-one-out":
         return leave_one_out(source.interactions)
-    if source.clock == "row-order":
-        raise DataError(
-            f"split: {source.name} has an order but no time, so no moment cuts all its users; "
-            "use --split leave-one-out"
-        )
+    refuse_row_order(source.clock, source.name)
     return global_time(
         source.interactions,
         items=source.items,
@@ -139,11 +133,7 @@ def global_time(
     Raises:
         DataError: the fractions leave a fold without users.
     """
-    if not 0 < validation_fraction < 1 or not 0 < test_fraction < 1 - validation_fraction:
-        raise DataError(
-            "split: validation_fraction and test_fraction must be positive and sum to below 1, "
-            f"got {validation_fraction} and {test_fraction}"
-        )
+    refuse_fractions(validation_fraction, test_fraction)
     history = _History.of(interactions)
     edges = np.quantile(
         history.time, [1 - validation_fraction - test_fraction, 1 - test_fraction], method="higher"
@@ -253,12 +243,7 @@ def _targets(fold: str, interactions: pa.Table, rows: np.ndarray) -> pa.Table:
 
 
 def _split(kind, cutoffs, targets, known, t1, t2, counts) -> Split:
-    for fold in ("train", "validation", "test"):
-        if not counts[f"{fold}_users"]:
-            raise DataError(
-                f"split {kind}: the fold '{fold}' has no users; "
-                "use more data, other fractions or the other split"
-            )
+    refuse_empty_folds(kind, counts)
     cutoffs, targets = pa.concat_tables(cutoffs), pa.concat_tables(targets)
     known_items = sorted(pc.unique(known).to_pylist())
     counts["known_items"] = len(known_items)
@@ -268,14 +253,75 @@ def _split(kind, cutoffs, targets, known, t1, t2, counts) -> Split:
     return Split(kind, cutoffs, targets, known_items, t1, t2, _sha256(cutoffs, targets), counts)
 
 
+def describe(
+    kind: SplitKind, sha256: str, t1: datetime | None, t2: datetime | None, counts: dict[str, int]
+) -> dict[str, Any]:
+    """What `split.json` holds."""
+    return {
+        "kind": kind,
+        "sha256": sha256,
+        "t1": t1 and t1.isoformat(),
+        "t2": t2 and t2.isoformat(),
+        "counts": counts,
+    }
+
+
+def refuse_row_order(clock: Clock, name: str) -> None:
+    """Raises: DataError: the data `name` has no time that a global cut could use."""
+    if clock == "row-order":
+        raise DataError(
+            f"split: {name} has an order but no time, so no moment cuts all its users; "
+            "use --split leave-one-out"
+        )
+
+
+def refuse_fractions(validation_fraction: float, test_fraction: float) -> None:
+    """Raises: DataError: the shares of a global cut leave nothing to train on."""
+    if not 0 < validation_fraction < 1 or not 0 < test_fraction < 1 - validation_fraction:
+        raise DataError(
+            "split: validation_fraction and test_fraction must be positive and sum to below 1, "
+            f"got {validation_fraction} and {test_fraction}"
+        )
+
+
+def refuse_empty_folds(kind: SplitKind, counts: dict[str, int]) -> None:
+    """Raises: DataError: a fold has no users."""
+    for fold in ("train", "validation", "test"):
+        if not counts[f"{fold}_users"]:
+            raise DataError(
+                f"split {kind}: the fold '{fold}' has no users; "
+                "use more data, other fractions or the other split"
+            )
+
+
+def digest_of(cutoffs: Path, targets: Path) -> str:
+    """The sha256 of a split from its two files, or folders of files, a part at a time."""
+    return _digest(
+        map(pa.Table.from_batches, ([batch] for batch in dataset.dataset(path).to_batches()))
+        for path in (cutoffs, targets)
+    )
+
+
 def _sha256(cutoffs: pa.Table, targets: pa.Table) -> str:
+    return _digest([[cutoffs], [targets]])
+
+
+def _digest(tables: Iterable[Iterable[pa.Table]]) -> str:
     """Over one line per row, fields joined by the unit separator, times in microseconds."""
     digest = hashlib.sha256()
-    for table in (cutoffs, targets):
-        fields = [
-            column.cast(pa.int64()).cast(pa.string()) if column.type == TIMESTAMP else column
-            for column in table.columns
-        ]
-        lines = pc.binary_join_element_wise(*fields, "\x1f")
-        digest.update("\n".join(lines.to_pylist()).encode() + b"\x1e")
+    for parts in tables:
+        separator = b""
+        for table in parts:
+            fields = [
+                column.cast(TIMESTAMP).cast(pa.int64()).cast(pa.string())
+                if pa.types.is_timestamp(column.type)
+                else column
+                for column in table.columns
+            ]
+            for chunk in pc.binary_join_element_wise(*fields, "\x1f").chunks:
+                if len(chunk):
+                    lines = pa.ListArray.from_arrays(pa.array([0, len(chunk)]), chunk)
+                    digest.update(separator + pc.binary_join(lines, "\n")[0].as_py().encode())
+                    separator = b"\n"
+        digest.update(b"\x1e")
     return digest.hexdigest()

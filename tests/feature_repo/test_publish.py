@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from feature_repo.extract import sequences_as_of
+from feature_repo.profiles import PROFILE_SETTING
 from feature_repo.publish import publish
-from feature_repo.store import PROFILE_SETTING, current_generation, open_store
+from feature_repo.store import current_generation, open_store
 from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError
 from tests.feature_repo.small_history import END
