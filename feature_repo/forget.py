@@ -11,16 +11,20 @@ import typer
 from feature_repo import event_log
 from feature_repo.command_line import History, Home, Log, feature_store_of, history_of, log_of, run
 from feature_repo.history import HistoryStore, open_history
+from feature_repo.lake.lake import Lake, only_writer, open_lake
 from feature_repo.online import OnlineHistory
 from feature_repo.publish import read_report
 from feature_repo.store import delete_online, generations, only_publisher, published_generation
 
 
-def forget(repo_dir: Path, log: Path, history: HistoryStore, user_id: str) -> dict[str, int]:
-    """Remove `user_id` from the online history, Feast's online and offline stores and the log.
+def forget(
+    repo_dir: Path, log: Path, history: HistoryStore, lake: Lake, user_id: str
+) -> dict[str, int]:
+    """Remove `user_id` from the online history, Feast's stores, the log and the site's data.
 
-    What was computed over many users stays: item statistics and trained models. A source that
-    still lists the user brings it back at the next publish, so remove it there first.
+    What was computed over many users stays: item statistics and trained models. A data set that
+    still lists the user brings it back when it is imported in another version, so remove it there
+    first. Nobody else may be using the site's data, see `only_writer`.
 
     Returns:
         What is left of the user in each place, read anew as a server or the next run would: all 0.
@@ -30,6 +34,7 @@ def forget(repo_dir: Path, log: Path, history: HistoryStore, user_id: str) -> di
     """
     with only_publisher(repo_dir):
         event_log.forget(log, user_id)
+        lake.forget(user_id)
         history.forget(user_id)
         for generation in generations(repo_dir):
             delete_online(generation, user_id)
@@ -38,6 +43,7 @@ def forget(repo_dir: Path, log: Path, history: HistoryStore, user_id: str) -> di
     return {
         "online": len(OnlineHistory(repo_dir, history).read(user_id, 1).item_ids),
         "offline": sum(_count(file, user_id) for file in _files(repo_dir)),
+        "data": lake.rows_of(user_id),
         "log": sum(record.get("user_id") == user_id for record in event_log.read_log(log)),
     }
 
@@ -74,9 +80,10 @@ def main(
     history: History = None,
     log: Log = None,
 ) -> None:
-    """Remove a user from online stores, offline tables and the log; exit 1 if anything is left."""
+    """Remove a user from online stores, tables, data and log; exit 1 if anything is left."""
     store = open_history(history_of(home, history))
-    left = forget(feature_store_of(home), log_of(home, log), store, user)
+    with only_writer(home):
+        left = forget(feature_store_of(home), log_of(home, log), store, open_lake(home), user)
     print("left of the user:", ", ".join(f"{place} {rows}" for place, rows in left.items()))
     raise typer.Exit(any(left.values()))
 

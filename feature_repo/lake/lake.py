@@ -182,7 +182,8 @@ class Lake:
         for table in ("interactions", "impressions"):
             for path in self._parquet(table):
                 with self.filesystem.open(path, "rb") as file:
-                    users = pq.ParquetFile(file).read(["user_id"])["user_id"]
+                    # delta-rs rewrites files with another type of text.
+                    users = pq.ParquetFile(file).read(["user_id"])["user_id"].cast(pa.string())
                 rows += int(pc.sum(pc.equal(users, user_id)).as_py() or 0)
         return rows
 

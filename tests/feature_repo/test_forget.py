@@ -2,13 +2,19 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.event_log import read_log
 from feature_repo.forget import forget
-from feature_repo.history import Event, open_history
+from feature_repo.history import Event, HistoryStore, open_history
 from feature_repo.inputs import write_days
+from feature_repo.lake.lake import open_lake
+from feature_repo.lake.site_data import take_all_in
 from feature_repo.publish import publish
 from feature_repo.store import generations, only_publisher
 from sasrec.errors import DataError
@@ -26,6 +32,21 @@ def logged(user: str) -> dict:
         "event_type": "view",
         "timestamp": 1,
         "received_at": 1,
+    }
+
+
+def served(user: str) -> dict:
+    return {
+        "type": "impression",
+        "request_id": f"r-{user}",
+        "user_id": user,
+        "timestamp": 1,
+        "policy": "champion",
+        "model_version": "v",
+        "candidates": 5,
+        "item_ids": ["i1"],
+        "scores": [0.5],
+        "propensities": [0.5],
     }
 
 
@@ -47,18 +68,42 @@ def home(tmp_path, interactions):
     for user in ("u3", "u4"):
         history.append(user, Event(f"e-{user}", "i1", "view", 1))
         log.append([logged(user)]).result()
+    log.append([served("u3"), served("u4")]).result()
     log.close()
     history.close()
+    fill_lake(tmp_path, interactions)
     return tmp_path
+
+
+def fill_lake(home: Path, interactions: pa.Table) -> None:
+    """An import and what was logged."""
+    pq.write_table(interactions, home / "data.parquet")
+    take_all_in(
+        open_lake(home),
+        home / "event_log",
+        dataset=str(home / "data.parquet"),
+        data_dir=None,
+        columns={},
+        seed=0,
+        now=datetime.now(UTC),
+        retention=timedelta(days=50_000),
+    )
+    (home / "data.parquet").unlink()
+
+
+def forget_user(home: Path, user: str, history: HistoryStore | None = None) -> dict[str, int]:
+    repo_dir = home / "feature_store"
+    history = history or open_history(repo_dir / "history.db")
+    return forget(repo_dir, home / "event_log", history, open_lake(home), user)
 
 
 def test_the_command_removes_one_user_and_leaves_the_others(home):
     command = [sys.executable, "-m", "feature_repo.forget", "u3", "--home", str(home)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "left of the user: online 0, offline 0, log 0\n"
-    left = forget(home / "feature_store", home / "event_log", open_history(home / "x.db"), "nobody")
-    assert left == {"online": 0, "offline": 0, "log": 0}
+    assert done.stdout == "left of the user: online 0, offline 0, data 0, log 0\n"
+    assert b"u3" not in b"".join(path.read_bytes() for path in home.rglob("lake/*/_delta_log/*"))
+    assert forget_user(home, "nobody") == {"online": 0, "offline": 0, "data": 0, "log": 0}
     history = open_history(home / "feature_store" / "history.db")
     assert history.latest("u3", 10) == []
     assert len(history.latest("u4", 10)) == 1
@@ -95,16 +140,18 @@ def test_every_place_is_looked_at(home, monkeypatch):
     for step in ("delete_online", "_rewrite_without", "event_log.forget"):
         monkeypatch.setattr(f"feature_repo.forget.{step}", lambda *_: None)
     monkeypatch.setattr(history, "forget", lambda *_: 0)
-    left = forget(repo_dir, home / "event_log", history, "u3")
+    monkeypatch.setattr("feature_repo.lake.lake.Lake.forget", lambda *_: None)
+    left = forget_user(home, "u3", history)
     assert left["online"] == 1
     assert left["offline"] > 100, "two generations and the day files"
-    assert left["log"] == 1
+    assert left["data"] > 20, "imported, logged and served"
+    assert left["log"] == 2
 
 
 def test_the_next_publish_does_not_bring_the_user_back(home):
     repo_dir = home / "feature_store"
     history = open_history(repo_dir / "history.db")
-    forget(repo_dir, home / "event_log", history, "u3")
+    forget_user(home, "u3", history)
     report = publish(
         repo_dir,
         interactions=home / "days",
@@ -115,10 +162,10 @@ def test_the_next_publish_does_not_bring_the_user_back(home):
     )
     assert not report.incremental
     assert len(generations(repo_dir)) == 2
-    assert forget(repo_dir, home / "event_log", history, "u3")["offline"] == 0
+    assert forget_user(home, "u3", history)["offline"] == 0
 
 
 def test_forgetting_waits_for_no_publish(home):
     repo_dir = home / "feature_store"
     with only_publisher(repo_dir), pytest.raises(DataError, match="a publish is running"):
-        forget(repo_dir, home / "event_log", open_history(repo_dir / "history.db"), "u3")
+        forget_user(home, "u3")

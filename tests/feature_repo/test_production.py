@@ -6,6 +6,7 @@ from feature_repo.check_skew import check_skew
 from feature_repo.extract import sequences_as_of
 from feature_repo.forget import forget
 from feature_repo.history import Event, open_history
+from feature_repo.lake.lake import open_lake
 from feature_repo.mirror import Mirror
 from feature_repo.online import OnlineHistory
 from feature_repo.publish import publish
@@ -46,7 +47,9 @@ def test_published_read_mirrored_checked_and_forgotten(tmp_path, interactions, r
     assert alone.item_ids == ["late", *trained, "fresh"]
     assert check_skew(tmp_path, history).skewed_users == 0
 
-    assert forget(tmp_path, tmp_path / "event_log", history, "u3")["online"] == 0
+    assert (
+        forget(tmp_path, tmp_path / "event_log", history, open_lake(tmp_path), "u3")["online"] == 0
+    )
     assert not [key for key in server.scan_iter() if b"u3" in key and key[-2:] == b"u3"]
 
 

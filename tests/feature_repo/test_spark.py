@@ -12,6 +12,7 @@ from feature_repo.extract import sequences_as_of
 from feature_repo.forget import forget
 from feature_repo.history import open_history
 from feature_repo.inputs import write_days
+from feature_repo.lake.lake import open_lake
 from feature_repo.online import OnlineHistory, UserHistory
 from feature_repo.publish import publish
 from feature_repo.store import current_generation
@@ -106,7 +107,12 @@ def test_spark_equals_duckdb(tmp_path, interactions, spark, server):
     assert online["cluster"] == online["local"] != UserHistory([], [], [])
     assert check_skew(tmp_path / "cluster", empty).skewed_users == 0
 
-    assert forget(tmp_path / "cluster", tmp_path / "event_log", empty, "u3")["offline"] == 0
+    assert (
+        forget(tmp_path / "cluster", tmp_path / "event_log", empty, open_lake(tmp_path), "u3")[
+            "offline"
+        ]
+        == 0
+    )
     rest = sequences_as_of(tmp_path / "cluster", asked)
     assert [len(r["item_ids"]) for r in rest.to_pylist() if r["user_id"] == "u3"] == [0, 0]
 

@@ -61,8 +61,10 @@ def test_queries_equal_the_cleaning_in_memory(site, shop, cut, until):
 
     assert report.duplicates_dropped > 50
     assert report.ties_separated > 500
-    assert found.interactions.select(INTERACTIONS.names).cast(INTERACTIONS).equals(
-        expected.interactions.select(INTERACTIONS.names)
+    assert (
+        found.interactions.select(INTERACTIONS.names)
+        .cast(INTERACTIONS)
+        .equals(expected.interactions.select(INTERACTIONS.names))
     )
     assert set(found.interactions["weight"].to_pylist()) == {1.0}
     assert found.interactions["request_id"].null_count == len(found.interactions)
