@@ -1,11 +1,13 @@
 """One loaded model version: ranks the catalogue for one history."""
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from sasrec.data.roles import Roles
 from sasrec.data.vocabulary import PADDING
 from sasrec.model.encoder import Encoder
 from sasrec.model.recommender import MICROSECONDS, Recommender
@@ -14,6 +16,7 @@ from sasrec.off_policy.calibration import Calibration
 from serving.engine.index import accurate_index
 from serving.engine.items import load_items
 from serving.engine.ranking import ExactRanking, IndexRanking, Ranking, score
+from serving.registry.store import MANIFEST
 
 PROBES, PROBE_LENGTH = 64, 20
 
@@ -26,6 +29,7 @@ class Engine:
         index_above: items above which an index is tried; none is by default.
 
     Attributes:
+        roles: of event types, as the model was trained with them.
         index_recall: recall@100 of the index; None without one.
     """
 
@@ -34,6 +38,7 @@ class Engine:
         self.recommender = Recommender.load(Path(directory))
         self.vocabulary = self.recommender.vocabulary
         self._encoder = Encoder(self.recommender.model)
+        self.roles = _event_roles(Path(directory))
         self.items = load_items(directory, self.vocabulary)
         calibrated = (Path(directory) / CALIBRATION).exists()
         self._calibration = Calibration.load(Path(directory)) if calibrated else None
@@ -133,3 +138,11 @@ class Engine:
         for length in (1, 200):
             some = [self.vocabulary.item_ids[i % len(self.vocabulary)] for i in range(length)]
             self.rank(some, list(range(length)))
+
+
+def _event_roles(directory: Path) -> Roles:
+    """As the manifest of a version has them; a model that is no version yet has none."""
+    manifest = directory / MANIFEST
+    if not manifest.exists():
+        return Roles.parse({})
+    return Roles.parse(json.loads(manifest.read_text())["metadata"].get("event_roles", {}))

@@ -129,7 +129,7 @@ def _draw(
     request_id = request.request_id or uuid.uuid4().hex
     eligible = engine.eligible(
         category=request.category,
-        exclude=request.exclude,
+        exclude=[*request.exclude, *history.disliked],
         seen=() if request.allow_repeats else history.item_ids,
     )
     order = ranking or ExactRanking(engine.items.popularity)

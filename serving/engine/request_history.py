@@ -3,18 +3,25 @@
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from feature_repo.online import UserHistory
+from sasrec.data.roles import Roles
+
 
 @dataclass(frozen=True)
 class History:
-    """Events of one user, oldest first; `timestamps` are microseconds since the epoch."""
+    """Positive events of one user, oldest first; `timestamps` are microseconds since the epoch.
+
+    `disliked` are the items of the negative ones: they are not shown to that user.
+    """
 
     item_ids: list[str]
     timestamps: list[int]
+    disliked: list[str] = field(default_factory=list)
 
     @classmethod
     def empty(cls) -> "History":
@@ -24,6 +31,20 @@ class History:
     def hash(self) -> str:
         """16 hex digits over the items in order: equal histories get equal answers."""
         return hashlib.blake2b("\n".join(self.item_ids).encode(), digest_size=8).hexdigest()
+
+
+def by_role(found: UserHistory, roles: Roles, n: int) -> History:
+    """What is stored of a user, as a model with these roles sees it: up to `n` positive events."""
+    positive = [row for row, kind in enumerate(found.event_types) if roles.role(kind) == "positive"]
+    return History(
+        [found.item_ids[row] for row in positive[-n:]],
+        [found.timestamps[row] for row in positive[-n:]],
+        [
+            item
+            for item, kind in zip(found.item_ids, found.event_types, strict=True)
+            if roles.role(kind) == "negative"
+        ],
+    )
 
 
 def merge(stored: History, recent_items: Sequence[str]) -> History:
@@ -45,6 +66,7 @@ def merge(stored: History, recent_items: Sequence[str]) -> History:
     return History(
         stored.item_ids + added,
         stored.timestamps + [now - len(added) + i for i in range(1, len(added) + 1)],
+        stored.disliked,
     )
 
 

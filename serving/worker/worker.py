@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from feature_repo.history import open_history
+from feature_repo.history.protocol import LIMIT
 from feature_repo.online import OnlineHistory, Unavailable
 from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
 from serving.api.errors import HistoryAway
 from serving.engine.engine import Engine
 from serving.engine.recommendation import Recommendation, recommend, recommend_popular
-from serving.engine.request_history import History, example_users, merge
+from serving.engine.request_history import History, by_role, example_users, merge
 from serving.engine.routing import choose_policy, ranking_policy, serves_challenger
 from serving.events.history_writer import HistoryWriter, catch_up
 from serving.events.writer import EventLog, unapplied
@@ -72,25 +73,29 @@ class Worker:
             Busy: it would have waited too long.
         """
         with self._queue.place():
-            history, degraded = await self._history(request)
-            answer = await self._rank(self._engine(request.user_id), request, history, degraded)
+            engine = self._engine(request.user_id)
+            history, degraded = await self._history(request, engine)
+            answer = await self._rank(engine, request, history, degraded)
         self._log.append_later(answer.impression(time.time_ns() // 1000))
         metrics.observe_recommendation(answer)
         self._answered += 1
         self._degraded += answer.degraded is not None
         return answer
 
-    async def stored_history(self, user_id: str) -> History:
-        """What is stored of a user.
+    async def stored_history(self, user_id: str, engine: Engine | None = None) -> History:
+        """What is stored of a user, as `engine` sees it; by default the champion.
 
         Raises:
             HistoryAway: the store does not answer.
         """
+        roles, length = (engine or self.models.current.champion).roles, self.settings.history_length
+        # Events of other roles may lie between the positive ones.
+        events = max(length, LIMIT) if roles.negative or roles.ignored else length
         try:
-            found = await self._histories.latest(user_id, self.settings.history_length)
+            found = await self._histories.latest(user_id, events)
         except Unavailable as error:
             raise HistoryAway(str(error)) from None
-        return History(found.item_ids, found.timestamps)
+        return by_role(found, roles, length)
 
     def status(self) -> ServingStatus:
         """What this worker serves."""
@@ -108,12 +113,14 @@ class Worker:
             example_users=self._example_users,
         )
 
-    async def _history(self, request: RecommendRequest) -> tuple[History, str | None]:
+    async def _history(
+        self, request: RecommendRequest, engine: Engine
+    ) -> tuple[History, str | None]:
         """The history to rank with, and why it may lack something."""
         if request.user_id is None:
             return merge(History.empty(), request.recent_items), None
         try:
-            stored = await self.stored_history(request.user_id)
+            stored = await self.stored_history(request.user_id, engine)
         except HistoryAway:
             return merge(History.empty(), request.recent_items), "history"
         return merge(stored, request.recent_items), None

@@ -61,13 +61,13 @@ def save_model(directory: Path, seed: int) -> Path:
     return directory
 
 
-def register(home: Path, scratch: Path, seed: int) -> str:
+def register(home: Path, scratch: Path, seed: int, **metadata: object) -> str:
     """A version of the site's store, with golden requests."""
     model_dir = save_model(scratch / f"model-{seed}", seed)
     histories = [ITEM_IDS[:3], ITEM_IDS[10:11], []]
     times = [[1, 2, 3], [5], []]
     return ModelStore(home / "models").register(
         model_dir,
-        metadata={"metrics": {"ndcg@10": 0.1 * seed}},
+        metadata={"metrics": {"ndcg@10": 0.1 * seed}, **metadata},
         golden=golden.record(model_dir, histories, times),
     )

@@ -6,8 +6,9 @@ from starlette.testclient import TestClient
 from feature_repo.event_log import read_log
 from sasrec.model.recommender import Recommender
 from serving.api.app import create_app
+from serving.registry import ModelStore
 from serving.schemas import RecommendResponse
-from tests.serving.sites import ITEM_IDS, NUM_ITEMS
+from tests.serving.sites import ITEM_IDS, NUM_ITEMS, register
 
 JSON = {"Content-Type": "application/json"}
 
@@ -18,9 +19,9 @@ def ask(client, **request):
     return RecommendResponse.model_validate(response.json())
 
 
-def tell(client, item_id, user_id="anna", event_id=None):
+def tell(client, item_id, user_id="anna", event_id=None, **fields):
     event = {"event_id": event_id or f"{user_id}-{item_id}", "user_id": user_id, "item_id": item_id}
-    response = client.post("/v1/events", json=event)
+    response = client.post("/v1/events", json=event | fields)
     assert response.status_code == 202, response.text
 
 
@@ -49,6 +50,26 @@ def test_an_event_shifts_the_next_recommendation(client, model):
     after = ask(client, user_id="anna")
     assert items(after) == [item for item, _ in model.recommend([ITEM_IDS[5]], 10)]
     assert items(after) != items(before)
+
+
+def test_negative_and_ignored_events_are_no_history_and_what_is_disliked_is_not_shown(
+    settings, tmp_path
+):
+    roles = {"dislike": "negative", "shown": "ignore", "buy": 3}
+    version = register(settings.home, tmp_path / "roles", seed=2, event_roles=roles)
+    ModelStore(settings.home / "models").promote(version, why="test")
+    recommender = Recommender.load(settings.home / "models" / version)
+    with TestClient(create_app(settings), headers={"Authorization": "Bearer key-a"}) as client:
+        tell(client, ITEM_IDS[5], event_type="buy")
+        expected = [item for item, _ in recommender.recommend([ITEM_IDS[5]], 100)]
+        assert items(ask(client, user_id="anna", k=100)) == expected
+        for number, kind in enumerate(("dislike", "shown")):
+            tell(client, expected[number], event_type=kind)
+        del expected[0]
+        assert items(ask(client, user_id="anna", k=100)) == expected
+        again = items(ask(client, user_id="anna", k=100, allow_repeats=True))
+        assert ITEM_IDS[5] in again
+        assert set(again) == {*expected, ITEM_IDS[5]}
 
 
 def test_the_request_s_items_follow_the_stored_history_once(client, model):
