@@ -1,7 +1,7 @@
 """A data set becomes part of the site's data: by its content, so that the same adds nothing."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import file_digest, sha256
@@ -116,47 +116,71 @@ def import_dataset(
 
 
 def _append(lake: Lake, state: State, source: _Source, now: datetime) -> Imported:
-    read = added = 0
-
-    def incoming() -> Iterator[pa.RecordBatch]:
-        nonlocal read
-        for part in source.interactions:
-            if not part.num_rows:
-                continue
-            rows = checked_interactions(part, source.name, now=now, first_row=read)
-            yield from _with_lake_columns(rows, state, read).to_batches()
-            read += part.num_rows
-        if not read:
-            raise DataError(f"{source.name} interactions: there are no rows")
-
-    def counted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        nonlocal added
-        for batch in batches:
-            added += batch.num_rows
-            yield from pa.Table.from_batches([batch]).cast(LAKE_INTERACTIONS).to_batches()
-
+    parts = _Parts(source, state, now)
     items = checked_items(source.items, source.name)
     impressions = checked_impressions(source.impressions, source.name)
     with relations(lake, MEMORY_LIMIT) as connection:
-        rows = pa.RecordBatchReader.from_batches(LAKE_INTERACTIONS, incoming())
-        if lake.files("interactions"):
-            connection.register("incoming", rows)
-            rows = connection.sql(
-                "SELECT * FROM incoming ANTI JOIN lake_interactions"
-                " USING (user_id, item_id, timestamp, event_type)"
-            ).to_arrow_reader(STREAMED_ROWS)
-        lake.append(
-            "interactions",
-            pa.RecordBatchReader.from_batches(LAKE_INTERACTIONS, counted(iter(rows))),
-            state.batch,
-        )
+        try:
+            rows = pa.RecordBatchReader.from_batches(LAKE_INTERACTIONS, parts.batches())
+            if lake.files("interactions"):
+                connection.register("incoming", rows)
+                rows = connection.sql(
+                    "SELECT * FROM incoming ANTI JOIN lake_interactions"
+                    " USING (user_id, item_id, timestamp, event_type)"
+                ).to_arrow_reader(STREAMED_ROWS)
+            new = pa.RecordBatchReader.from_batches(LAKE_INTERACTIONS, parts.counted(rows))
+            lake.append("interactions", new, state.batch)
+        except Exception:
+            # Whoever reads the parts wraps what is wrong with them in words of its own.
+            if parts.problem:
+                raise parts.problem from None
+            raise
         new_items = _new_items(connection, items, state, now)
         new_impressions = _new_impressions(connection, impressions, state)
-    if new_items.num_rows:
-        lake.append("items", new_items, state.batch)
-    if new_impressions.num_rows:
-        lake.append("impressions", new_impressions, state.batch)
-    return Imported(read, added, bool(added or new_items.num_rows or new_impressions.num_rows))
+    for table, more in (("items", new_items), ("impressions", new_impressions)):
+        if more.num_rows:
+            lake.append(table, more, state.batch)
+    grown = bool(parts.added or new_items.num_rows or new_impressions.num_rows)
+    return Imported(parts.read, parts.added, grown)
+
+
+@dataclass
+class _Parts:
+    """The interactions of an import on their way, counted.
+
+    Attributes:
+        read, added: rows that came, and those of them that went into the lake.
+        problem: what is wrong with them.
+    """
+
+    source: _Source
+    state: State
+    now: datetime
+    read: int = 0
+    added: int = 0
+    problem: DataError | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Each part, checked, with the columns of the lake."""
+        try:
+            for part in self.source.interactions:
+                if part.num_rows:
+                    rows = checked_interactions(
+                        part, self.source.name, now=self.now, first_row=self.read
+                    )
+                    yield from _with_lake_columns(rows, self.state, self.read).to_batches()
+                    self.read += part.num_rows
+            if not self.read:
+                raise DataError(f"{self.source.name} interactions: there are no rows")
+        except DataError as error:
+            self.problem = error
+            raise
+
+    def counted(self, rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The new ones, in the types of the lake."""
+        for batch in rows:
+            self.added += batch.num_rows
+            yield from pa.Table.from_batches([batch]).cast(LAKE_INTERACTIONS).to_batches()
 
 
 def _with_lake_columns(rows: pa.Table, state: State, first: int) -> pa.Table:

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from pydoc import locate
 
 import pytest
 
@@ -14,6 +13,7 @@ from feature_repo.lake.records import to_rows
 from feature_repo.lake.relations import relations
 from sasrec.errors import DataError
 from serving.events.writer import EventLog, frame
+from tests.feature_repo.lake.kills import Killed, kill_at
 from tests.feature_repo.lake.site import HOUR, NOW, SPLIT, LakeSite, at, event, slate
 
 RETENTION = timedelta(days=3650)
@@ -29,10 +29,6 @@ CROWD = [
     )
     for n in range(12)
 ]
-
-
-class Killed(BaseException):
-    """As no handler expects it."""
 
 
 @pytest.fixture
@@ -202,34 +198,6 @@ def test_a_segment_that_was_cut_or_damaged_is_refused_by_name_and_nothing_is_los
     segment.write_bytes(good)
     site.take_in()
     assert held(site)[0] == [("u", "a"), ("u", "b")]
-
-
-def kill_at(monkeypatch, instant: int) -> list[str]:
-    """Let the process die at one of the instants before and after each write; returns the writes.
-
-    Once dead, it writes nothing any more.
-    """
-    passed: list[str] = []
-
-    def mortal(write, name):
-        def wrapped(*args, **kwargs):
-            for moment in ("before", "after"):
-                if len(passed) >= instant:
-                    raise Killed
-                passed.append(f"{moment} {name}")
-                if moment == "before":
-                    result = write(*args, **kwargs)
-            return result
-
-        return wrapped
-
-    for target in (
-        "feature_repo.lake.lake.write_deltalake",
-        "feature_repo.lake.state.StateFile.write",
-        "deltalake.DeltaTable.delete",
-    ):
-        monkeypatch.setattr(target, mortal(locate(target), target))
-    return passed
 
 
 INSTANTS = range(8)
