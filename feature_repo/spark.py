@@ -141,18 +141,25 @@ def _session(generation: Path) -> "SparkSession":
     Raises:
         DataError: Spark or Java is missing.
     """
+    require_spark()
+    from pyspark.sql import SparkSession
+
+    settings = yaml.safe_load((generation / "feature_store.yaml").read_text())
+    builder = SparkSession.builder.appName("sasrec-features")
+    return builder.config(map=settings["offline_store"]["spark_conf"]).getOrCreate()
+
+
+def require_spark() -> None:
+    """Raises: DataError: Spark or Java is missing."""
     if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
         raise DataError(
             "profile 'cluster': no Java runtime (17 or later) on PATH or in JAVA_HOME; install "
             "one, or use the profile 'production'"
         )
     try:
-        from pyspark.sql import SparkSession
+        import pyspark  # noqa: F401
     except ImportError:
         raise DataError(
             "profile 'cluster': pyspark is not installed; pip install 'sasrec-pipeline[spark]', "
             "or use the profile 'production'"
         ) from None
-    settings = yaml.safe_load((generation / "feature_store.yaml").read_text())
-    builder = SparkSession.builder.appName("sasrec-features")
-    return builder.config(map=settings["offline_store"]["spark_conf"]).getOrCreate()

@@ -46,6 +46,7 @@ def test_submit_uploads_the_pipeline_with_its_platform_and_says_where_to_look(se
     [
         ("SUCCEEDED", [*GATED, "register", "deploy"], 0),
         ("SUCCEEDED", GATED, 3),
+        ("SUCCEEDED", ["ingest"], 0),
         ("FAILED", ["ingest"], 1),
     ],
 )

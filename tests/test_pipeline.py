@@ -45,13 +45,20 @@ def test_every_stage_is_there_in_one_image(specification):
     assert len({executor["container"]["image"] for executor in executors.values()}) == 1
 
 
-def test_only_a_promoted_model_is_registered_and_deployed(specification):
+def inside(specification, tasks, condition):
+    """The tasks of the only condition among `tasks`, which asks for this value."""
+    [name] = [name for name in tasks if name.startswith("condition-")]
+    assert tasks[name]["triggerPolicy"]["condition"].endswith(f"== '{condition}'")
+    return specification["components"][tasks[name]["componentRef"]["name"]]["dag"]["tasks"]
+
+
+def test_only_new_data_is_trained_on_and_only_a_promoted_model_deployed(specification):
     root = specification["root"]["dag"]["tasks"]
-    outside = set(map(kebab, STAGES)) - {"register", "deploy"}
-    condition = (set(root) - outside).pop()
-    assert root[condition]["triggerPolicy"]["condition"].endswith("== 'promote'")
-    inner = specification["components"][root[condition]["componentRef"]["name"]]
-    assert set(inner["dag"]["tasks"]) == {"register", "deploy"}
+    new = inside(specification, root, "new")
+    promoted = inside(specification, new, "promote")
+    assert set(root) - {name for name in root if name.startswith("condition-")} == {"ingest"}
+    assert {"train", "gate"} <= set(new)
+    assert set(promoted) == {"register", "deploy"}
 
 
 def test_settings_become_the_default_of_the_config_parameter(specification):

@@ -147,7 +147,7 @@ def _engine(lake: Lake, folder: Path, profile: str) -> Iterator[Engine]:
     if profile == "cluster":
         from feature_repo.lake.spark import open_spark
 
-        with open_spark(lake, folder) as engine:
+        with open_spark(lake) as engine:
             yield engine
     else:
         with relations(lake, MEMORY_LIMIT, folder) as connection:

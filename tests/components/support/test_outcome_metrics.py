@@ -27,6 +27,7 @@ def record(run_dir, **stages):
     [
         ({"gate": "done", "deploy": "done"}, True, "deployed"),
         ({"gate": "done"}, True, "held"),
+        ({"ingest": "done"}, True, "unchanged"),
         ({"ingest": "failed"}, False, "failed"),
         ({"gate": "done", "deploy": "running"}, False, "failed"),
         ({}, False, "failed"),
@@ -54,7 +55,7 @@ def test_a_run_on_this_machine_leaves_a_file_per_outcome(tmp_path):
 
 def test_skew_is_a_metric_of_a_run_that_measured_it(gateway, tmp_path):
     address, received = gateway
-    record(tmp_path, publish_features="done")
+    record(tmp_path, publish_features="done", gate="done")
     (tmp_path / "skew.json").write_text('{"users": 200, "skewed_users": 3, "differences": []}')
     push_outcome(address, tmp_path, succeeded=True)
     [text] = received.values()

@@ -1,5 +1,6 @@
 """A site's lake in a test: what is put in, and what a run would read out of it."""
 
+import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -96,8 +97,7 @@ class LakeSite:
         )
 
     def read(self, *, now: datetime = NOW, **options: Any) -> Read:
-        folder = self.home / "read"
-        folder.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self.home))
         paths = {name: folder / name for name in ("interactions", "items", "impressions", "split")}
         report, _ = write_site_data(
             self.lake,

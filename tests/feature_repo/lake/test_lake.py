@@ -116,9 +116,7 @@ def test_a_bad_file_leaves_the_lake_as_it_was(site, tmp_path):
 
 def test_a_bad_first_file_is_refused_as_well(site, tmp_path):
     (tmp_path / "bad.csv").write_text("user_id,item_id,timestamp\nu,a,2024-01-01\n,b,2024-01-02\n")
-    with pytest.raises(
-        DataError, match=r"bad.csv interactions: .*'user_id' is empty at row 1$"
-    ):
+    with pytest.raises(DataError, match=r"bad.csv interactions: .*'user_id' is empty at row 1$"):
         site.take_in(tmp_path / "bad.csv")
     assert rows(site) == {"interactions": 0, "items": 0, "impressions": 0}
 
