@@ -40,7 +40,7 @@ def test_spark_equals_duckdb(tmp_path, spark, cut):
                 item_id=f"i{n % 5}",
                 request_id=f"r{n % 7}" if n % 2 else None,
                 event_type=kinds[n % 3],
-                timestamp=at(300 - n // 4),  # ties and repetitions
+                timestamp=at(300 - n // 50),  # ties and repetitions
             )
             for n in range(400)
         ]
