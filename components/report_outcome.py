@@ -1,4 +1,4 @@
-"""The exit handler: tell Prometheus how a run ended, whatever ended it."""
+"""The exit handler: tell Prometheus how a run ended, whatever ended it, and let another begin."""
 
 from kfp.dsl import PipelineTaskFinalStatus, component
 
@@ -11,5 +11,7 @@ def report_outcome(pushgateway: str, run_dir: str, status: PipelineTaskFinalStat
     from pathlib import Path
 
     from components.outcome_metrics import push_outcome
+    from components.site_lease import give_back
 
+    give_back(Path(run_dir))
     push_outcome(pushgateway, Path(run_dir), succeeded=status.state == "SUCCEEDED")

@@ -15,7 +15,7 @@ from serving.engine import Engine
 from serving.errors import HistoryAway
 from serving.event_log import EventLog, unapplied
 from serving.histories import History, example_users, merge
-from serving.history_writer import HistoryWriter, catch_up
+from serving.history_writer import HistoryWriter, LogKeeper, catch_up
 from serving.hot_swap import LiveModels
 from serving.policy import choose_policy, ranking_policy, serves_challenger
 from serving.recommendation import Recommendation, recommend, recommend_popular
@@ -49,6 +49,7 @@ class Worker:
         self._log = EventLog(settings.event_log_location)
         catch_up(store, unapplied(self._log.finished))
         self._history_writer = HistoryWriter(store)
+        self._log_keeper = LogKeeper(store, settings.event_log_location)
         # One thread computes; the event loop stays free to accept, refuse and report.
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._queue = Queue(self._compute, settings.deadline_seconds)
@@ -62,6 +63,7 @@ class Worker:
         self.models.close()
         self._compute.shutdown()
         self._log.close()
+        self._log_keeper.close()
         self._history_writer.close()
         self._histories.close()
 
