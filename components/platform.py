@@ -16,6 +16,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from components.image import IMAGE
@@ -45,6 +46,13 @@ class SecretVariables(_Section):
 
     name: str
     variables: dict[str, str] = Field(description="environment variable -> key in the Secret")
+
+
+class SecretKey(_Section):
+    """One value of a Kubernetes Secret."""
+
+    name: str = Field(description="of the Secret, in the namespace of the runs")
+    key: str
 
 
 class Resources(_Section):
@@ -81,6 +89,9 @@ class PlatformSettings(_Section):
     serving_namespace: str | None = Field(
         default=None, description="of the Deployment sasrec-serving; `deploy` rolls the image out"
     )
+    serving_key: SecretKey | None = Field(
+        default=None, description="API key with the role `recommend`, for the rollout's smoke test"
+    )
     keep_seconds: int = Field(default=7 * 86400, gt=0, description="of a finished run's pods")
     deadline_seconds: int = Field(default=24 * 3600, gt=0, description="of a whole run")
     defaults: Resources = Resources()
@@ -94,6 +105,15 @@ class PlatformSettings(_Section):
         if several := [name for name, own in stages.items() if own.nodes > 1 and name != "train"]:
             raise ValueError(f"{several[0]}: only train runs on several nodes")
         return stages
+
+    @model_validator(mode="after")
+    def _a_rollout_has_a_key(self) -> "PlatformSettings":
+        if self.serving_namespace and self.serving_key is None:
+            raise ValueError(
+                "serving_namespace: needs serving_key, the Secret and key of an API key with the "
+                "role recommend; serving refuses the smoke test without one"
+            )
+        return self
 
     @classmethod
     def load(cls, path: Path) -> "PlatformSettings":
@@ -111,8 +131,8 @@ class PlatformSettings(_Section):
             raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         except ValidationError as error:
             first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise SettingsError(f"{path}: {field}: {first['msg']}") from None
+            where = ": ".join([str(path), *filter(None, [".".join(map(str, first["loc"]))])])
+            raise SettingsError(f"{where}: {first['msg']}") from None
 
     @field_validator("defaults")
     @classmethod
@@ -147,6 +167,8 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
             if name == "deploy" and settings.serving_namespace:
                 task.set_env_variable("SASREC_ROLLOUT_NAMESPACE", settings.serving_namespace)
                 task.set_env_variable("SASREC_ROLLOUT_IMAGE", IMAGE)
+            if name == "deploy" and (key := settings.serving_key):
+                kubernetes.use_secret_as_env(task, key.name, {key.key: "SASREC_ROLLOUT_API_KEY"})
 
     return dsl.pipeline(
         name=pipeline.name,

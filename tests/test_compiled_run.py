@@ -72,6 +72,8 @@ def test_the_compiled_documents_run_from_their_file_to_a_served_model(
             "KUBECONFIG": kubeconfig,
             "SASREC_ROLLOUT_URL": url,
             "SASREC_ROLLOUT_POLL_SECONDS": "0.05",
+            # What the Secret named by `serving_key` holds; the local runner reads no Secrets.
+            "SASREC_ROLLOUT_API_KEY": cluster.api_key,
         },
     }
     (tmp_path / "platform.yaml").write_text(yaml.safe_dump(platform))
