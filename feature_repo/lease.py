@@ -24,7 +24,7 @@ import fsspec
 
 from feature_repo.host import process_start, this_host
 from feature_repo.object_store import put_if
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 FOLDER = "lease"
 MODELS_URL = "SASREC_MODELS_URL"

@@ -21,8 +21,8 @@ from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from redis import Redis
 
 from feature_repo.volume import refuse_network_volume
+from sasrec.errors import DataError
 from sasrec.resources import duckdb_settings
-from sasrec.schema import DataError
 
 os.environ.setdefault("FEAST_USAGE", "False")
 logging.getLogger("feast").setLevel(logging.WARNING)

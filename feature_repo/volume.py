@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = frozenset(

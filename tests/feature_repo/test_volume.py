@@ -7,7 +7,7 @@ import pytest
 from feature_repo import volume
 from feature_repo.history import open_history
 from feature_repo.store import configure
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 LOCAL = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root rw"
 

@@ -22,7 +22,7 @@ class Cluster:
         stuck: images whose pods never become ready.
         statuses: HTTP statuses to answer with first, per method.
         served: what the Service answers to a recommendation, from the serving image.
-        api_key: what the Service wants, as `serving.gate` does: 401 without, 403 for another.
+        api_key: what the Service wants, as `serving.api.guard` does: 401 without, 403 for another.
     """
 
     images: list[str] = field(default_factory=lambda: ["sasrec:old"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.platform import PlatformSettings
+from components.runners.platform import PlatformSettings
 from sasrec.data.vocabulary import Vocabulary
 from serving import __main__ as command
 from serving import create_keys
