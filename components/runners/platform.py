@@ -141,6 +141,18 @@ class PlatformSettings(_Section):
             raise ValueError("only train runs on several nodes")
         return defaults
 
+    def refuse_stores_of_one_host(self) -> None:
+        """Refuse to run where features would be SQLite files on the volume of many hosts.
+
+        Raises:
+            SettingsError: the profile is the local one, as it is where no file says otherwise.
+        """
+        if self.environment.get("SASREC_FEATURE_PROFILE", "local") == "local":
+            raise SettingsError(
+                "platform settings: environment.SASREC_FEATURE_PROFILE is local, whose SQLite "
+                "files do not work on a network volume; production, as in deploy/platform.yaml"
+            )
+
     def resources(self, stage: str) -> Resources:
         """The defaults, with what the file says about this stage on top."""
         own = self.stages.get(stage, Resources())
