@@ -209,6 +209,24 @@ def resume(home: Path, owner: str) -> Lease:
     return lease
 
 
+@contextmanager
+def held(home: Path, owner: str, lost: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lease on a site for as long as one process works on it.
+
+    Args:
+        lost: as in `Lease.kept`.
+
+    Raises:
+        LeaseHeld: another one is at work.
+    """
+    taken = take(home, owner)
+    try:
+        with taken.kept(lost):
+            yield
+    finally:
+        taken.release()
+
+
 def owner_of(home: Path) -> str | None:
     """Who took the lease last; None where nobody ever did."""
     store = open_store(home)

@@ -17,9 +17,10 @@ from rich.console import Console
 from components.support.outcome_metrics import write_outcome
 from components.support.progress import watch
 from components.support.settings import RunConfig, SettingsError
-from components.support.site_lease import HOME, held_by_run
+from components.support.site_lease import HOME
 from components.support.stage import read_stages
 from components.support.summary import write_summary
+from feature_repo.lease import held
 from sasrec.errors import DataError
 from sasrec.evaluation.evaluate import Evaluation
 
@@ -64,7 +65,7 @@ def run_local(
         os.kill(os.getpid(), signal.SIGTERM)
 
     try:
-        with held_by_run(home, run_dir, end), _ended_with_us():
+        with held(home, str(run_dir), end), _ended_with_us():
             failed = not _execute(pipeline, config, home, run_dir, console)
     except KeyboardInterrupt:
         if taken_over:

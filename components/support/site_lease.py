@@ -49,21 +49,6 @@ def held_by_stage(
         held.renew(lease.WAITING_SECONDS)
 
 
-@contextmanager
-def held_by_run(home: Path, run_dir: Path, lost: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lease for a whole run of this machine.
-
-    Raises:
-        LeaseHeld: another run is at work.
-    """
-    held = lease.take(home, str(run_dir))
-    try:
-        with held.kept(lost):
-            yield
-    finally:
-        held.release()
-
-
 def give_back(run_dir: Path) -> None:
     """Let another run begin: this one is over, however it ended."""
     home = home_of(run_dir)

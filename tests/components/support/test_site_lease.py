@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from components.support.site_lease import HOME, give_back, held_by_run, home_of
+from components.support.site_lease import HOME, give_back, home_of
 from components.support.stage import STAGES, read_stages, stage
 from feature_repo import lease
 from feature_repo.lease import LeaseHeld, LeaseLost
@@ -119,9 +119,9 @@ def test_a_local_run_names_its_site_and_holds_it_for_its_stages(tmp_path, monkey
     assert home_of(run_dir) == home
     assert home_of(tmp_path / "anywhere") is None
     monkeypatch.setenv("SASREC_LOCAL_RUN", "1")
-    with held_by_run(home, run_dir, pytest.fail):
+    with lease.held(home, str(run_dir), pytest.fail):
         with stage(FIRST, str(run_dir)):
             assert lease.owner_of(home) == str(run_dir)
         monkeypatch.setattr("feature_repo.lease.this_host", lambda: "another host")
-        with pytest.raises(LeaseHeld), held_by_run(home, tmp_path / "runs/other", pytest.fail):
+        with pytest.raises(LeaseHeld), lease.held(home, "other", pytest.fail):
             pass
