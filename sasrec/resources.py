@@ -41,7 +41,8 @@ def cores() -> int:
     The least of the cores this process is bound to, its control groups' quotas, rounded down, and
     `OMP_NUM_THREADS`, by which a platform says it that requests cores and sets no quota.
     """
-    allowed = [float(len(os.sched_getaffinity(0)))]
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    allowed = [float(bound or 1)]
     for value in _values("cpu.max", "cpu"):
         quota, _, period = value.partition(" ")
         if quota.isdigit():

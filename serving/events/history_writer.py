@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 WAITING_EVENTS = 50_000
-LOOK_SECONDS = 60.0
+LOOK_SECONDS = 300.0
+"""How often a worker looks for what writers of other hosts left."""
 
 Records = Sequence[dict[str, Any]]
 
