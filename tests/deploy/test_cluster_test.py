@@ -67,6 +67,25 @@ def test_the_neighbours_are_manifests_once_their_images_are_filled_in():
     assert all(service in asked for service in services)
 
 
+@pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="needs kubectl, which renders kustomize"
+)
+def test_the_site_is_rendered_with_what_the_cluster_has():
+    rendered = subprocess.run(
+        ["kubectl", "kustomize", FOLDER / "site"], capture_output=True, text=True, check=True
+    ).stdout
+    kinds = {}
+    for document in yaml.safe_load_all(rendered):
+        kinds.setdefault(document["kind"], []).append(document)
+        assert document["metadata"].get("namespace", "kubeflow") == "kubeflow"
+    [claim], [volume] = kinds["PersistentVolumeClaim"], kinds["PersistentVolume"]
+    assert claim["spec"]["storageClassName"] == volume["spec"]["storageClassName"]
+    assert "pipeline-runner" in {b["roleRef"]["name"] for b in kinds["RoleBinding"]}
+    for deployment in kinds["Deployment"]:
+        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        assert {"secretRef": {"name": "sasrec-object-store"}} in container["envFrom"]
+
+
 def test_the_nights_differ_in_the_rollout_alone_and_have_every_secret_that_is_made():
     first, every = (PlatformSettings.load(FOLDER / f"{n}_night.yaml") for n in ("first", "every"))
     assert every.serving_namespace == "kubeflow"

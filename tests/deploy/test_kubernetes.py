@@ -244,7 +244,7 @@ def test_the_autoscaler_asks_for_a_metric_only_where_it_is_provided(with_compone
 
 
 def test_models_in_an_object_store_reach_serving_and_the_exporter(with_components):
-    rendered = with_components("object-store", "monitoring")
+    rendered = with_components("monitoring", "object-store")
     for deployment in by_kind(rendered, "Deployment"):
         [container] = deployment["spec"]["template"]["spec"]["containers"]
         assert {"secretRef": {"name": "sasrec-object-store"}} in container["envFrom"]
