@@ -29,9 +29,12 @@ from components.gate import gate
 from components.ingest import ingest
 from components.local_run import Interrupted, StageFailed, new_run_id, run_local
 from components.platform import PlatformSettings, on_platform
+from components.pod_reasons import why_failed
 from components.publish_features import publish_features
 from components.register import register
+from components.run_identity import MOMENT, RUN_ID
 from components.settings import RunConfig, build_config, describe_settings
+from components.start_run import start_run
 from components.train import train
 from sasrec.data import sources
 from sasrec.gates import DEFAULT_GATES
@@ -47,9 +50,16 @@ EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED = 2, 3, 130
 def sasrec_pipeline(
     config: str = build_config().model_dump_json(),
     home: str = CLUSTER_HOME,
-    run_dir: str = f"{CLUSTER_HOME}/runs/[[RunUUID]]",
+    run_dir: str = f"{CLUSTER_HOME}/runs/{MOMENT}-{RUN_ID}",
 ):
     """`config` is a RunConfig as JSON; `home` holds feature store, models and event log."""
+    run = start_run(
+        config=config,
+        run_dir=run_dir,
+        scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    ).outputs
+    config, run_dir = run["config"], run["run_dir"]
     data = ingest(config=config, run_dir=run_dir).outputs
     features = publish_features(
         home=home,
@@ -346,7 +356,10 @@ def _package(platform: Path | None) -> Iterator[Path]:
 def _watch(cluster: Cluster, run_id: str, timeout: float | None) -> None:
     try:
         outcome = watch_run(
-            lambda: cluster.status(run_id), Console(file=sys.stdout), timeout_seconds=timeout
+            lambda: cluster.status(run_id),
+            Console(file=sys.stdout),
+            explain=lambda status: why_failed(status, cluster.endpoint.namespace),
+            timeout_seconds=timeout,
         )
     except KeyboardInterrupt:
         raise ClusterError(f"run {run_id} goes on; watch it again with its id") from None

@@ -12,15 +12,14 @@ from kfp_server_api.exceptions import ApiException
 
 from components.cluster_run import RunStatus
 from components.endpoint import ClusterError, Endpoint
+from components.run_identity import MOMENT, RUN_ID
+from components.server_version import REQUIRED, parse_version, unknown_to
 from components.settings import RunConfig
 
 T = TypeVar("T")
 
 PIPELINE = "sasrec"
 EXPERIMENT = "sasrec"
-# Kubeflow fills these in for each run of a schedule (Go's reference time is the format).
-SCHEDULED_AT = "[[ScheduledTime.2006-01-02T15:04:05Z]]"
-SCHEDULED_ID = "[[ScheduledTime.20060102-150405]]"
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,44 @@ class Cluster:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        client = endpoint.client()
+        client = self._client = endpoint.client()
         self._pipelines = kfp_api.PipelineServiceApi(client)
         self._uploads = kfp_api.PipelineUploadServiceApi(client)
         self._experiments = kfp_api.ExperimentServiceApi(client)
         self._runs = kfp_api.RunServiceApi(client)
         self._recurring = kfp_api.RecurringRunServiceApi(client)
+
+    def server_version(self) -> str:
+        """What the server says of its release; "unknown" from some builds."""
+        # The typed answer leaves the name of the release out.
+        answer, *_ = self.endpoint.call(
+            "server version",
+            self._client.call_api,
+            "/apis/v2beta1/healthz",
+            "GET",
+            response_type="object",
+            auth_settings=["Bearer"],
+        )
+        return str(answer.get("tag_name", "unknown"))
+
+    def require_version(self, package: Path) -> None:
+        """Refuse a server that does not know all fields of a compiled pipeline.
+
+        It would drop the whole platform document without a word: no volume, no secrets, no GPU.
+        """
+        tag = self.endpoint.server_version or self.server_version()
+        wanted = ".".join(map(str, REQUIRED))
+        version = parse_version(tag)
+        if version is None:
+            raise ClusterError(
+                f"the server says version '{tag}', which is no release; if it is built from "
+                f"{wanted} or later, set KF_PIPELINES_SERVER_VERSION={wanted}"
+            )
+        if unknown := unknown_to(version, package):
+            raise ClusterError(
+                f"Kubeflow Pipelines {tag} does not know {', '.join(unknown)} and would ignore the "
+                f"whole platform document without a word; upgrade it to {wanted} or later"
+            )
 
     def upload(
         self, package: Path, *, tags: Mapping[str, str] | None = None
@@ -87,6 +118,7 @@ class Cluster:
         tags: Mapping[str, str] | None = None,
     ) -> str:
         """Start one run and return its id; a run of that name in the experiment is that run."""
+        self.require_version(package)
         version = self.upload(package, tags=tags)
         experiment_id = self._experiment(experiment)
         parameters = _parameters(config.model_dump(mode="json"), home, run_name)
@@ -117,24 +149,25 @@ class Cluster:
     ) -> Schedule:
         """Make `name` the one recurring run with this cron, version and settings.
 
-        Each run trains on what had happened by its scheduled time (`data.as_of`), however late it
-        starts; times missed while the cluster was down are not caught up, and no two runs overlap.
+        Each run trains on what had happened by its own moment (`data.as_of`, see
+        `components.run_identity`), also when a stage is repeated hours later; times missed while
+        the cluster was down are not caught up, and no two runs of a schedule overlap.
         KFP cannot change a recurring run: a new one is created first, then older ones are deleted.
 
         Args:
             cron: five fields, or KFP's six with seconds first; UTC.
         """
         cron = _six_fields(cron)
+        self.require_version(package)
         version = self.upload(package, tags=tags)
         experiment_id = self._experiment(experiment)
         settings = config.model_dump(mode="json")
-        settings["data"]["as_of"] = SCHEDULED_AT
         wanted = kfp_api.V2beta1RecurringRun(
             display_name=name,
             experiment_id=experiment_id,
             pipeline_version_reference=version,
             runtime_config=kfp_api.V2beta1RuntimeConfig(
-                parameters=_parameters(settings, home, f"{name}-{SCHEDULED_ID}")
+                parameters=_parameters(settings, home, f"{name}-{MOMENT}-{RUN_ID}")
             ),
             trigger=kfp_api.V2beta1Trigger(cron_schedule=kfp_api.V2beta1CronSchedule(cron=cron)),
             mode=kfp_api.RecurringRunMode.ENABLE,

@@ -40,6 +40,9 @@ class Endpoint(BaseSettings):
     ca_file: Path | None = Field(default=None, description="certificate authority of the endpoint")
     service_account: str = Field(default="", description="Kubernetes account that runs act as")
     ui: str = Field(default="", description="URL of the UI, where it is not the endpoint's")
+    server_version: str = Field(
+        default="", description="such as 2.17.0, of a server that does not say it: a vendor's build"
+    )
 
     @classmethod
     def from_environment(cls) -> "Endpoint":

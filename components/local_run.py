@@ -55,15 +55,15 @@ def run_local(
         _require_writable(folder)
     for record in (run_dir / "stages").iterdir():
         record.unlink()
-    (run_dir / "config.json").write_text(config.model_dump_json(indent=2))
     try:
         with _only_run(home), _ended_with_us():
             failed = not _execute(pipeline, config, home, run_dir, console)
     except KeyboardInterrupt:
         raise Interrupted from None
-    write_outcome(home, run_dir, succeeded=not failed)
+    write_outcome(home, run_dir)
     if failed:
         _raise_failure(run_dir)
+    config = RunConfig.parse((run_dir / "config.json").read_text())
     evaluation = Evaluation.load(run_dir / "evaluation")
     return write_summary(config, evaluation, run_dir)
 

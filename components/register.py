@@ -22,6 +22,7 @@ def register(
     import pyarrow.parquet as pq
 
     from components.fingerprint import code_version
+    from components.metadata import storable
     from components.stage import stage
     from sasrec import calibration
     from sasrec.data.dataset import SequenceDataset
@@ -52,5 +53,6 @@ def register(
             golden=golden.record(Path(model.path), *dataset.examples(count=8)),
             extra_files=list(Path(evaluation.path).glob(calibration.FILE)),
         )
-        registered.metadata["version"] = current.detail = version
+        registered.metadata.update(storable({"version": version}))
+        current.detail = version
     return version
