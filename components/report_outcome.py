@@ -2,7 +2,7 @@
 
 from kfp.dsl import PipelineTaskFinalStatus, component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -16,8 +16,8 @@ def report_outcome(
     """
     from pathlib import Path
 
-    from components.outcome_metrics import push_outcome
-    from components.run_identity import run_folder, run_moment
+    from components.support.outcome_metrics import push_outcome
+    from components.support.run_identity import run_folder, run_moment
 
     folder = run_folder(run_dir, run_moment(scheduled_at), run_id)
     outcome = push_outcome(pushgateway, Path(folder))

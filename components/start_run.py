@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kfp.dsl import component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -14,7 +14,7 @@ def start_run(config: str, run_dir: str, scheduled_at: str, run_id: str) -> Name
     """Fill in what differs from run to run, and keep the settings in `<run_dir>/config.json`."""
     from pathlib import Path
 
-    from components.run_identity import config_as_of, run_folder, run_moment
+    from components.support.run_identity import config_as_of, run_folder, run_moment
 
     moment = run_moment(scheduled_at)
     settings, folder = config_as_of(config, moment), run_folder(run_dir, moment, run_id)
