@@ -46,13 +46,7 @@ def kubernetes(tmp_path):
 
     cluster = kubernetes_server.Cluster(served=served)
     with running(cluster) as url:
-        config = {
-            "current-context": "test",
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-            "clusters": [{"name": "test", "cluster": {"server": url}}],
-            "users": [{"name": "test", "user": {}}],
-        }
-        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
+        cluster.write_kubeconfig(tmp_path / "kubeconfig", url)
         yield cluster, url, str(tmp_path / "kubeconfig")
 
 

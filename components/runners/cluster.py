@@ -4,14 +4,16 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import kfp_server_api as kfp_api
 from kfp_server_api.exceptions import ApiException
+from rich.console import Console
 
-from components.runners.cluster_run import RunStatus
-from components.runners.endpoint import ClusterError, Endpoint
+from components.runners.cluster_run import RunStatus, watch_run
+from components.runners.endpoint import DASHBOARD_PATH, ClusterError, Endpoint
 from components.runners.server_version import REQUIRED, parse_version, unknown_to
 from components.support.run_identity import MOMENT, RUN_ID
 from components.support.settings import RunConfig
@@ -57,6 +59,11 @@ class Cluster:
             response_type="object",
             auth_settings=["Bearer"],
         )
+        if not isinstance(answer, dict):
+            raise ClusterError(
+                f"{self.endpoint.endpoint} answers with a page, not as the API; behind Kubeflow's "
+                f"dashboard the endpoint ends in {DASHBOARD_PATH}"
+            )
         return str(answer.get("tag_name", "unknown"))
 
     def require_version(self, package: Path) -> None:
@@ -79,15 +86,15 @@ class Cluster:
             )
 
     def upload(
-        self, package: Path, *, tags: Mapping[str, str] | None = None
+        self, package: Path, *, name: str = PIPELINE, tags: Mapping[str, str] | None = None
     ) -> kfp_api.V2beta1PipelineVersionReference:
         """Upload a compiled pipeline as a version named by its content, unless it is there."""
-        version_name = f"{PIPELINE}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
+        version_name = f"{name}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
         pipeline = self._ensure(
-            f"pipeline {PIPELINE}",
-            self._find_pipeline,
+            f"pipeline {name}",
+            lambda: self._find_pipeline(name),
             lambda **options: self._pipelines.pipeline_service_create_pipeline(
-                kfp_api.V2beta1Pipeline(name=PIPELINE, display_name=PIPELINE, **self._scope()),
+                kfp_api.V2beta1Pipeline(name=name, display_name=name, **self._scope()),
                 **options,
             ),
         )
@@ -120,8 +127,36 @@ class Cluster:
         """Start one run and return its id; a run of that name in the experiment is that run."""
         self.require_version(package)
         version = self.upload(package, tags=tags)
-        experiment_id = self._experiment(experiment)
         parameters = _parameters(config.model_dump(mode="json"), home, run_name)
+        return self._start(version, run_name, experiment, parameters)
+
+    def run_to_end(
+        self, package: Path, name: str, console: Console, *, timeout_seconds: float
+    ) -> RunStatus:
+        """Run another pipeline, without parameters, in an experiment of its name; how it ended.
+
+        Raises:
+            ClusterError: the time is up; the run goes on.
+        """
+        self.require_version(package)
+        version = self.upload(package, name=name)
+        run_id = self._start(version, f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}", name, {})
+        watch_run(
+            lambda: self.status(run_id),
+            console,
+            explain=lambda status: [],
+            timeout_seconds=timeout_seconds,
+        )
+        return self.status(run_id)
+
+    def _start(
+        self,
+        version: kfp_api.V2beta1PipelineVersionReference,
+        run_name: str,
+        experiment: str,
+        parameters: dict[str, str],
+    ) -> str:
+        experiment_id = self._experiment(experiment)
         body = kfp_api.V2beta1Run(
             display_name=run_name,
             experiment_id=experiment_id,
@@ -232,11 +267,11 @@ class Cluster:
 
         return self.endpoint.call(what, find_or_create)
 
-    def _find_pipeline(self) -> kfp_api.V2beta1Pipeline | None:
+    def _find_pipeline(self, name: str) -> kfp_api.V2beta1Pipeline | None:
         listed = self.endpoint.call(
             "pipelines",
             self._pipelines.pipeline_service_list_pipelines,
-            filter=_named(PIPELINE),
+            filter=_named(name),
             **self._scope(),
         )
         return next(iter(listed.pipelines or []), None)

@@ -32,6 +32,7 @@ class RunStatus:
     Attributes:
         state: KFP's word: PENDING, RUNNING, SUCCEEDED, FAILED, ...
         stages: KFP's word for each of the pipeline's stages that has begun.
+        tasks: KFP's word for each task of whatever pipeline it is, by the task's own name.
         errors: what the cluster says went wrong, one line each. Of a stage it never says why:
             the API leaves a task's error out, which is in the log of the task's pod.
     """
@@ -41,6 +42,7 @@ class RunStatus:
     state: str
     created_at: datetime | None
     stages: dict[str, str]
+    tasks: dict[str, str]
     errors: tuple[str, ...]
 
     @classmethod
@@ -61,13 +63,15 @@ class RunStatus:
             state=run.state or "PENDING",
             created_at=run.created_at,
             stages=stages,
+            tasks={name: task.state or "PENDING" for name, task in by_name.items()},
             errors=tuple(dict.fromkeys(" ".join(error.split()) for error in errors)),
         )
 
     @property
     def failed(self) -> list[str]:
-        """The stages that failed, in the pipeline's order."""
-        return [stage for stage, state in self.stages.items() if state == "FAILED"]
+        """The stages that failed, in the pipeline's order; other tasks where no stage did."""
+        stages = [stage for stage, state in self.stages.items() if state == "FAILED"]
+        return stages or [task for task, state in self.tasks.items() if state == "FAILED"]
 
     @property
     def outcome(self) -> Outcome | None:

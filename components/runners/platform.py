@@ -151,7 +151,7 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
             with dsl.ExitHandler(outcome, name="pipeline"):
                 define(*args, **kwargs)
         for name, task in Pipeline.get_default_pipeline().tasks.items():
-            _place(task, settings, settings.resources(name.replace("-", "_")))
+            place(task, settings, settings.resources(name.replace("-", "_")))
             if name == "deploy" and settings.serving_namespace:
                 task.set_env_variable("SASREC_ROLLOUT_NAMESPACE", settings.serving_namespace)
                 task.set_env_variable("SASREC_ROLLOUT_IMAGE", IMAGE)
@@ -167,7 +167,8 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
     )(define_on_platform)
 
 
-def _place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resources) -> None:
+def place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resources) -> None:
+    """Give a task's pod its resources, volume, secrets, retries and time limit."""
     # Stages change the site, so a remembered answer is no substitute for running them.
     task.set_caching_options(False)
     if resources.nodes > 1:

@@ -40,8 +40,8 @@ def launch(
         folder: the task's own, where the artifacts are.
 
     Raises:
-        ContainerFailed: the component raised, left an output out, or left one that ML Metadata
-            cannot store, after it did its work.
+        ContainerFailed: the component raised, left a parameter out, or left metadata that ML
+            Metadata cannot store, after it did its work.
     """
     executor_input = _executor_input(component, inputs, folder)
     log = io.StringIO()
@@ -94,7 +94,10 @@ def _function(executor: dict[str, Any]) -> Any:
 
 
 def _stored(component: dict[str, Any], executor_input: dict[str, Any], folder: Path) -> Outputs:
-    """Read back what the executor wrote, as pipelines/backend/src/v2/component/launcher_v2.go."""
+    """Read back what the executor wrote, as pipelines/backend/src/v2/component/launcher_v2.go does.
+
+    An artifact may be without a file there (metrics are metadata alone), a parameter may not.
+    """
     text = (folder / "executor_output.json").read_text()
     written = json.loads(text, parse_constant=_not_json)
     declared = component.get("outputDefinitions", {})
@@ -102,8 +105,6 @@ def _stored(component: dict[str, Any], executor_input: dict[str, Any], folder: P
     for name in declared.get("artifacts", {}):
         [offered] = executor_input["outputs"]["artifacts"][name]["artifacts"]
         [artifact] = written.get("artifacts", {}).get(name, {}).get("artifacts", [offered])
-        if not Path(artifact["uri"]).exists():
-            raise ContainerFailed(f"failed to upload output artifact {name}: no such file")
         for key, value in artifact["metadata"].items():
             _storable(name, key, value)
         artifacts[name] = {**artifact, "type": offered["type"]}
