@@ -27,7 +27,7 @@ class Objects:
     forbidden: set[str] = field(default_factory=set)
     allows: Allows = lambda account, verb, group, resource, name: True
 
-    def answer(self, method: str, url: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    def answer(self, method: str, url: str, _headers: Any, body: bytes) -> tuple[int, Any]:
         """Status and JSON of a request."""
         parts = urlsplit(url)
         path = parts.path

@@ -79,7 +79,7 @@ class Cluster:
         if path == PODS:
             return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._pods()}
         if path != DEPLOYMENT:
-            return self.objects.answer(method, url, body)
+            return self.objects.answer(method, url, headers, body)
         if method == "PATCH":
             self._apply(url, headers, json.loads(body))
         self._looks += method == "GET"
