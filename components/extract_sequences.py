@@ -16,6 +16,7 @@ def extract_sequences(
     """Write packed training histories, and evaluation histories with their targets."""
     from pathlib import Path
 
+    from components.support.metadata import storable
     from components.support.stage import stage
     from feature_repo.extract import sequences_as_of
     from sasrec.data.dataset import SequenceDataset
@@ -26,5 +27,5 @@ def extract_sequences(
         histories = sequences_as_of(Path(home) / "feature_store", cut.cutoffs)
         dataset = SequenceDataset.from_histories(cut, histories)
         dataset.save(Path(sequences.path))
-        sequences.metadata.update(dataset.description)
+        sequences.metadata.update(storable(dataset.description))
         current.detail = f"{len(dataset.train):,} users, {len(dataset.train.items):,} events"

@@ -7,7 +7,7 @@ import pipeline
 from components.runners import endpoint
 from components.runners.endpoint import ClusterError
 from components.support.settings import RunConfig
-from tests.components.kfp_server import KfpServer
+from tests.components.kfp import KfpServer
 from tests.json_server import running
 
 GATED = ["ingest", "publish-features", "extract-sequences", "train", "evaluate", "gate"]

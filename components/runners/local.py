@@ -56,7 +56,6 @@ def run_local(
         _require_writable(folder)
     for record in (run_dir / "stages").iterdir():
         record.unlink()
-    (run_dir / "config.json").write_text(config.model_dump_json(indent=2))
     (run_dir / HOME).write_text(str(home))
     taken_over: list[str] = []
 
@@ -71,9 +70,10 @@ def run_local(
         if taken_over:
             raise StageFailed(taken_over[0]) from None
         raise Interrupted from None
-    write_outcome(home, run_dir, succeeded=not failed)
+    write_outcome(home, run_dir)
     if failed:
         _raise_failure(run_dir)
+    config = RunConfig.parse((run_dir / "config.json").read_text())
     evaluation = Evaluation.load(run_dir / "evaluation")
     return write_summary(config, evaluation, run_dir)
 

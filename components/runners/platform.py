@@ -25,6 +25,9 @@ from components.support.image import IMAGE
 from components.support.settings import SettingsError
 from components.support.stage import STAGES
 
+BACKOFF_FACTOR = 2
+# An attempt's time limit begins when its pod runs; before, it waits for a node and pulls its image.
+_POD_START_SECONDS = 3600
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|[KMGTP]i?)?$")]
 
 
@@ -170,12 +173,17 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
         if settings.pushgateway is None:
             define(*args, **kwargs)
         else:
-            run_dir = dict(zip(pipeline.component_spec.inputs, args, strict=False)) | kwargs
-            outcome = report_outcome(pushgateway=settings.pushgateway, run_dir=run_dir["run_dir"])
+            inputs = dict(zip(pipeline.component_spec.inputs, args, strict=False)) | kwargs
+            outcome = report_outcome(
+                pushgateway=settings.pushgateway,
+                run_dir=inputs["run_dir"],
+                scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+                run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            )
             with dsl.ExitHandler(outcome, name="pipeline"):
                 define(*args, **kwargs)
         for name, task in Pipeline.get_default_pipeline().tasks.items():
-            _place(task, settings, settings.resources(name.replace("-", "_")))
+            place(task, settings, settings.resources(name.replace("-", "_")))
             if name == "deploy" and settings.serving_namespace:
                 task.set_env_variable("SASREC_ROLLOUT_NAMESPACE", settings.serving_namespace)
                 task.set_env_variable("SASREC_ROLLOUT_IMAGE", IMAGE)
@@ -193,7 +201,8 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
     )(define_on_platform)
 
 
-def _place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resources) -> None:
+def place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resources) -> None:
+    """Give a task's pod its resources, volume, secrets, retries and time limit."""
     # Stages change the site, so a remembered answer is no substitute for running them.
     task.set_caching_options(False)
     if resources.nodes > 1:
@@ -215,8 +224,8 @@ def _place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resour
         task.set_retry(
             resources.retries,
             backoff_duration=f"{resources.backoff_seconds}s",
-            backoff_factor=2,
-            backoff_max_duration="600s",
+            backoff_factor=BACKOFF_FACTOR,
+            backoff_max_duration=f"{retrying_seconds(resources)}s",
         )
     kubernetes.set_timeout(task, resources.timeout_seconds)
     kubernetes.mount_pvc(task, settings.volume_claim, settings.mount_path)
@@ -228,6 +237,19 @@ def _place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resour
     for secret in settings.secrets:
         keys = {key: variable for variable, key in secret.variables.items()}
         kubernetes.use_secret_as_env(task, secret.name, keys)
+
+
+def retrying_seconds(resources: Resources) -> int:
+    """How long a stage may take with all its attempts and the pauses between them.
+
+    Argo gives up on a stage that is older than this, counted from the start of its first attempt
+    (upstream argo-workflows `workflow/controller/operator.go`, `maxDuration`), so every attempt
+    must fit. What is retried at all is Argo's `retryPolicy`, which a pipeline cannot set: see
+    docs/production.md.
+    """
+    attempts, pauses = resources.retries + 1, BACKOFF_FACTOR**resources.retries - 1
+    slack = attempts * _POD_START_SECONDS
+    return attempts * resources.timeout_seconds + pauses * resources.backoff_seconds + slack
 
 
 def _train_job(settings: PlatformSettings, resources: Resources) -> TrainJobSettings:

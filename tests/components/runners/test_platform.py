@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,11 @@ from components.support.stage import STAGES
 from pipeline import sasrec_pipeline
 
 EXAMPLE = Path("deploy/platform.yaml")
-EXECUTORS = {f"exec-{stage.replace('_', '-')}" for stage in STAGES} | {"exec-report-outcome"}
+SCHEDULE_TIME = "{{$.pipeline_job_schedule_time_utc}}"
+EXECUTORS = {f"exec-{stage.replace('_', '-')}" for stage in STAGES} | {
+    "exec-start-run",
+    "exec-report-outcome",
+}
 
 
 def compiled(settings, folder):
@@ -101,6 +106,9 @@ def test_stages_are_retried_with_growing_pauses_and_never_answered_from_a_cache(
         assert task["retryPolicy"]["maxRetryCount"] == 2
         assert task["retryPolicy"]["backoffDuration"] == "30s"
         assert task["retryPolicy"]["backoffFactor"] == 2
+        # Argo's maxDuration counts from the first attempt: all of them and their pauses fit in.
+        window = int(task["retryPolicy"]["backoffMaxDuration"].removesuffix("s"))
+        assert window >= 3 * 21600 + 30 + 60
         assert not task["cachingOptions"].get("enableCache")
 
 
@@ -115,8 +123,20 @@ def test_the_outcome_is_reported_however_the_run_ends(documents):
     report = root["report-outcome"]
     assert report["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert report["dependentTasks"] == [name for name in root if name != "report-outcome"]
-    run_dir = report["inputs"]["parameters"]["run_dir"]
-    assert run_dir == {"componentInputParameter": "run_dir"}
+    given = report["inputs"]["parameters"]
+    assert given["run_dir"] == {"componentInputParameter": "run_dir"}
+    assert given["scheduled_at"]["runtimeValue"]["constant"] == SCHEDULE_TIME
+
+
+def test_what_differs_from_run_to_run_is_a_constant_of_its_own_and_nothing_is_a_macro(documents):
+    """The driver replaces a constant that is exactly a placeholder, and nothing else."""
+    given = tasks_of(documents[0])["start-run"]["inputs"]["parameters"]
+    assert given["scheduled_at"]["runtimeValue"]["constant"] == SCHEDULE_TIME
+    assert given["run_id"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+    inputs = documents[0]["root"]["inputDefinitions"]["parameters"]
+    texts = json.dumps({name: about.get("defaultValue") for name, about in inputs.items()})
+    assert "{{" not in texts
+    assert "[[" not in texts
 
 
 def test_without_a_pushgateway_there_is_no_exit_handler(tmp_path):
