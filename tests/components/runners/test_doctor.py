@@ -59,11 +59,11 @@ def right_cluster():
         f"{CORE}/team-a/serviceaccounts/sasrec-pipeline": {"metadata": {}},
         CLAIM: claim,
         f"{CORE}/team-a/secrets/sasrec-redis": secret(connection="redis:6379", url="redis://"),
-        f"{CORE}/team-a/secrets/sasrec-smoke-test": secret(key="k"),
+        f"{CORE}/team-a/secrets/sasrec-api-keys": secret(rollout="k"),
         f"{CORE}/team-a/secrets/registry": secret(
             **{".dockerconfigjson": json.dumps({"auths": {"registry.example.com": {}}})}
         ),
-        f"{CORE}/sasrec/secrets/sasrec-api-keys": secret(**{"api_keys.json": "{}"}),
+        f"{CORE}/sasrec/secrets/sasrec-api-keys": secret(**{"api_keys.json": "{}", "metrics": "m"}),
         ARGO: argo("Always"),
         "/api/v1/nodes/n1": node,
         f"{CRDS}/trainjobs.trainer.kubeflow.org": {},
@@ -133,8 +133,6 @@ def platform():
     values = yaml.safe_load(Path("deploy/platform.yaml").read_text())
     values |= {"serving_namespace": "sasrec", "image_pull_secrets": ["registry"]}
     values["stages"]["train"]["nodes"] = 2
-    key = {"name": "sasrec-smoke-test", "variables": {"SASREC_ROLLOUT_API_KEY": "key"}}
-    values["secrets"].append(key)
     return PlatformSettings.model_validate(values)
 
 
@@ -226,6 +224,10 @@ FAULTS = {
     "no keys of serving": (
         without(f"{CORE}/sasrec/secrets/sasrec-api-keys"),
         "is not in sasrec",
+    ),
+    "nothing for Prometheus to present": (
+        changed(f"{CORE}/sasrec/secrets/sasrec-api-keys", secret(**{"api_keys.json": "{}"})),
+        "has no metrics in sasrec",
     ),
     "no pull secret": (without(f"{CORE}/team-a/secrets/registry"), "is not in team-a"),
     "a pull secret for another": (
