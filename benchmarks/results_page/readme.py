@@ -1,0 +1,134 @@
+"""The README's tables: a few of the page's rows, between markers that name them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.published import BEST_SASREC
+from benchmarks.results_page.files import read
+from benchmarks.results_page.subjects import kernels, serving, training
+from benchmarks.results_page.subjects.quality import DATASETS, best_first, figures, published
+from benchmarks.results_page.table import Subject, lines
+
+QUALITY_ROWS = (
+    "large",
+    "default",
+    "sparse",
+    "best published SASRec",
+    "paper",
+    "bigram Markov",
+    "popularity",
+)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A row of the page that the README shows.
+
+    Attributes:
+        label: what the README calls it.
+        what: how the row's own `what` begins.
+        peer: how the row's peer begins.
+    """
+
+    label: str
+    subject: Callable[[], Subject]
+    what: str
+    peer: str = ""
+
+
+PICKED = (
+    Picked(
+        "training, full softmax: seconds an epoch (peak GiB)",
+        training.epochs,
+        "seconds an epoch, softmax, one process",
+    ),
+    Picked(
+        "training: seconds to validation NDCG@10 .17 (reached)",
+        training.epochs,
+        "seconds to validation NDCG@10 .17",
+    ),
+    Picked(
+        "attention with dropout, forward + backward: ms",
+        kernels.attention_cpu,
+        "ms, MovieLens-like users, dropout",
+        "padded SDPA",
+    ),
+    Picked(
+        "attention in bfloat16, forward + backward: ms",
+        kernels.attention_gpu,
+        "ms, MovieLens-like users, no dropout",
+        "FlashAttention-2",
+    ),
+    Picked(
+        "serving 100,000 items at 70 % load: p50 / p99 / p99.9 ms",
+        serving.load,
+        "p50 / p99 / p99.9 ms at 70 % of it, 100,000 items",
+        "`@bentoml.api`",
+    ),
+    Picked(
+        "serving 100,000 items: peak requests/s",
+        serving.load,
+        "peak requests/s, 100,000 items",
+        "FastAPI",
+    ),
+    Picked(
+        "acknowledged events lost in 100 × kill -9",
+        serving.faults,
+        "acknowledged events lost in 100 × kill -9",
+    ),
+)
+
+
+def fill(readme: str) -> str:
+    """The README with every table between its markers made anew."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name}: python -m benchmarks.results_page -->", f"<!-- /{name} -->"
+        before, found, rest = readme.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not (found and closed):
+            raise ValueError(f"README.md: {begin} and {end} must enclose the table {name!r}")
+        readme = f"{before}{begin}\n{table()}\n{end}{after}"
+    return readme
+
+
+def quality() -> str:
+    """A column per data set."""
+    cells = []
+    for name in QUALITY_ROWS:
+        row = [name if name not in ("large", "default", "sparse", "paper") else f"`{name}`"]
+        for dataset in DATASETS:
+            if name in best_first(dataset):
+                row.append(figures(dataset, name))
+            else:
+                row.append(published(BEST_SASREC[dataset]) if name.startswith("best") else "")
+        cells.append(tuple(row))
+    return lines(("", *DATASETS.values()), cells)
+
+
+def results() -> str:
+    """A row for each of `PICKED`, without command and commit."""
+    cells = []
+    for picked in PICKED:
+        row = next(
+            row
+            for row in picked.subject().rows
+            if row.what.startswith(picked.what) and row.peer.startswith(picked.peer)
+        )
+        cells.append((picked.label, row.here, row.peer, row.ratio, row.source.hardware))
+    return lines(("what", "this project", "peer", "ratio", "hardware"), cells)
+
+
+def example_run() -> dict[str, str]:
+    """What the committed run of the simulated shop shows: stage to its figures in the README."""
+    run = read("pipeline-simulated-global-time")
+    said = {stage: f"{seconds:.1f} s" for stage, seconds in run["seconds"].items()}
+    said["ingest"] += (
+        f"  {run['data']['events']:,} interactions, split {run['split']['sha256'][:12]}"
+    )
+    said["evaluate"] += f"  test NDCG@10 {run['metrics']['ndcg@10']:.4f}"
+    said["gate"] += f"  {run['gate']['verdict']}: {run['gate']['reason']}"
+    said["register"] += f"  {run['model_version']}"
+    return said
+
+
+TABLES = {"quality": quality, "results": results}
