@@ -1,11 +1,11 @@
-"""Write docs/results.md, its plots and the README's tables.
+"""Write docs/results.md, its plots and the figures in other documents.
 
 python -m benchmarks.results_page
 """
 
 from pathlib import Path
 
-from benchmarks.results_page import page, plots, readme
+from benchmarks.results_page import embedded, page, plots
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,7 +14,7 @@ def main() -> None:
     """Write what changed."""
     texts = {
         ROOT / "docs/results.md": page.markdown(),
-        ROOT / "README.md": readme.fill((ROOT / "README.md").read_text()),
+        **{ROOT / path: embedded.fill(path, (ROOT / path).read_text()) for path in embedded.BLOCKS},
         **{ROOT / "docs/images" / name: plots.svg(name) for name in plots.PLOTS},
     }
     for path, text in texts.items():

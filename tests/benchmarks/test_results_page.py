@@ -1,4 +1,4 @@
-"""The page, the plots and the README say what the result files say."""
+"""The page, the plots and the figures in other documents say what the result files say."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.results_page import page, plots, readme
+from benchmarks.results_page import embedded, page, plots
 from benchmarks.results_page.table import number, share, times
 
 ROOT = Path(__file__).parents[2]
@@ -30,22 +30,23 @@ def test_a_plot_carries_no_date_and_is_the_same_bytes_again():
     assert drawn == plots.svg("speed.svg")
 
 
-def test_the_readme_holds_its_tables():
-    text = (ROOT / "README.md").read_text()
-    assert text == readme.fill(text), REMEDY
+@pytest.mark.parametrize("path", embedded.BLOCKS)
+def test_a_document_holds_its_figures(path):
+    text = (ROOT / path).read_text()
+    assert text == embedded.fill(path, text), REMEDY
 
 
 def test_the_readme_shows_a_run_that_was_recorded():
     text = (ROOT / "README.md").read_text()
-    for stage, said in readme.example_run().items():
+    for stage, said in embedded.example_run().items():
         line = re.search(rf"^✓ {stage} +(.*)$", text, re.MULTILINE)
         assert line, stage
         assert line[1].startswith(said), stage
 
 
-def test_a_readme_without_its_markers_is_refused():
-    with pytest.raises(ValueError, match="must enclose the table 'quality'"):
-        readme.fill("no marker")
+def test_a_document_without_its_markers_is_refused():
+    with pytest.raises(ValueError, match=r"README.md: .* must enclose the block 'quality'"):
+        embedded.fill("README.md", "no marker")
 
 
 def test_every_plot_and_every_subject_stands_on_the_page():

@@ -1,4 +1,4 @@
-"""The README's tables: a few of the page's rows, between markers that name them."""
+"""Figures inside other documents: a few of the page's rows, between markers that name them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from benchmarks.published import BEST_SASREC
 from benchmarks.results_page.files import read
 from benchmarks.results_page.subjects import kernels, serving, training
 from benchmarks.results_page.subjects.quality import DATASETS, best_first, figures, published
-from benchmarks.results_page.table import Subject, lines
+from benchmarks.results_page.table import Subject, lines, number, share, times
 
 QUALITY_ROWS = (
     "large",
@@ -79,16 +79,23 @@ PICKED = (
 )
 
 
-def fill(readme: str) -> str:
-    """The README with every table between its markers made anew."""
-    for name, table in TABLES.items():
+def fill(path: str, text: str) -> str:
+    """A document with every block between its markers made anew.
+
+    Args:
+        path: of the document, one of `BLOCKS`.
+
+    Raises:
+        ValueError: a block's markers are not there.
+    """
+    for name, block in BLOCKS[path].items():
         begin, end = f"<!-- {name}: python -m benchmarks.results_page -->", f"<!-- /{name} -->"
-        before, found, rest = readme.partition(begin)
+        before, found, rest = text.partition(begin)
         _, closed, after = rest.partition(end)
         if not (found and closed):
-            raise ValueError(f"README.md: {begin} and {end} must enclose the table {name!r}")
-        readme = f"{before}{begin}\n{table()}\n{end}{after}"
-    return readme
+            raise ValueError(f"{path}: {begin} and {end} must enclose the block {name!r}")
+        text = f"{before}{begin}\n{block()}\n{end}{after}"
+    return text
 
 
 def quality() -> str:
@@ -118,6 +125,24 @@ def results() -> str:
     return lines(("what", "this project", "peer", "ratio", "hardware"), cells)
 
 
+def limits() -> str:
+    """What serving does not do, with 100,000 items."""
+    size = 100_000
+    summary = read(f"serving-throughput-{size}")["history_50"]["summary"]
+    over = {name: summary["overload"][name]["median"] for name in summary["overload"]}
+    ratios = {name: summary["ratios"][name]["median"] for name in summary["ratios"]}
+    return "\n".join(
+        (
+            f"- Requests/s are {times(ratios['requests_to_bentoml_api'])} of `@bentoml.api`'s and "
+            f"{times(ratios['requests_to_fastapi'])} of FastAPI's.",
+            f"- p99 is {number(serving.latency(size, 'ours', 'p99'), 2)} ms at 70 % load.",
+            f"- At three times the peak, {share(over['goodput_share'], 3)} of the peak is still answered. "
+            f"A refusal takes {number(over['refused_p50_ms'], 2)} ms (p50) to "
+            f"{number(over['refused_p99_ms'], 2)} ms (p99).",
+        )
+    )
+
+
 def example_run() -> dict[str, str]:
     """What the committed run of the simulated shop shows: stage to its figures in the README."""
     run = read("pipeline-simulated-global-time")
@@ -131,4 +156,7 @@ def example_run() -> dict[str, str]:
     return said
 
 
-TABLES = {"quality": quality, "results": results}
+BLOCKS = {
+    "README.md": {"quality": quality, "results": results},
+    "docs/serving.md": {"limits": limits},
+}
