@@ -136,8 +136,8 @@ def limits() -> str:
             f"- Requests/s are {times(ratios['requests_to_bentoml_api'])} of `@bentoml.api`'s and "
             f"{times(ratios['requests_to_fastapi'])} of FastAPI's.",
             f"- p99 is {number(serving.latency(size, 'ours', 'p99'), 2)} ms at 70 % load.",
-            f"- At three times the peak, {share(over['goodput_share'], 3)} of the peak is still answered. "
-            f"A refusal takes {number(over['refused_p50_ms'], 2)} ms (p50) to "
+            f"- At three times the peak, {share(over['goodput_share'], 3)} of the peak is still "
+            f"answered. A refusal takes {number(over['refused_p50_ms'], 2)} ms (p50) to "
             f"{number(over['refused_p99_ms'], 2)} ms (p99).",
         )
     )
