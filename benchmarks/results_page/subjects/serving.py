@@ -112,7 +112,7 @@ def event_to_list() -> Subject:
 def runtimes() -> Subject:
     """Ways of running the same model."""
     record = read("serving-runtimes")
-    own = "eager, serving.encoder"
+    own = next(name for name in record["items_3400"]["history_50"] if name.endswith("encoder"))
     rows = []
     for size, label in SIZES.items():
         case = record[f"items_{size}"]
