@@ -21,10 +21,19 @@ class Source:
     commit: str
 
 
+_read: set[str] = set()
+
+
 @cache
 def read(name: str) -> Any:
     """The content of benchmarks/results/<name>.json; not to be changed."""
+    _read.add(name)
     return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def unread() -> list[str]:
+    """Names of the result files that nothing has asked for yet."""
+    return sorted({path.stem for path in RESULTS.glob("*.json")} - _read)
 
 
 @cache

@@ -1,5 +1,6 @@
 """The whole page, in the order of its subjects."""
 
+from benchmarks.results_page import files
 from benchmarks.results_page.subjects import (
     evaluation,
     features,
@@ -51,4 +52,8 @@ changes in the model or the kernels that were committed later.
 
 def markdown() -> str:
     """The content of docs/results.md."""
-    return "\n\n".join([HEAD.strip(), *(subject().markdown() for subject in SUBJECTS)]) + "\n"
+    sections = [HEAD.strip(), *(subject().markdown() for subject in SUBJECTS)]
+    if without_table := files.unread():
+        names = "\n".join(f"- `benchmarks/results/{name}.json`" for name in without_table)
+        sections.append(f"## Records without a table\n\n{names}")
+    return "\n\n".join(sections) + "\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.results_page import embedded, page, plots
+from benchmarks.results_page import embedded, files, page, plots
 from benchmarks.results_page.table import number, share, times
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,16 @@ def test_a_document_without_its_markers_is_refused():
 def test_every_plot_and_every_subject_stands_on_the_page():
     text = page.markdown()
     assert all(f"(images/{name})" in text for name in plots.PLOTS)
-    assert text.count("\n## ") == len(page.SUBJECTS)
+    assert text.count("\n## ") == len(page.SUBJECTS) + ("## Records without a table" in text)
+
+
+def test_a_result_without_a_table_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "RESULTS", tmp_path)
+    (tmp_path / "new.json").write_text("{}")
+    assert "new" in files.unread()
+    assert files.read("new") == {}
+    assert "new" not in files.unread()
+    files.read.cache_clear()
 
 
 def test_figures_are_rounded_and_never_powers_of_ten():

@@ -6,6 +6,7 @@ from benchmarks.results_page.files import read, source
 from benchmarks.results_page.subjects.quality import DATASETS
 from benchmarks.results_page.table import Row, Subject, number, share
 
+GREEDY = "greedy, naive"
 MEASURES = {
     "calibration_error": "error of P(interacted \\| served)",
     "model_click_through": "click-through of the model's ten best items",
@@ -75,17 +76,23 @@ def coverage() -> Subject:
 def exploring() -> Subject:
     """Four teams over eight rounds of serve, log, train, gate."""
     record = read("feedback_loop")
+    greedy = record["teams"][GREEDY]
     rows = [
-        Row(f"{label}, {team}", _interval(own[measure]["last_minus_reference"]), source(record))
+        Row(
+            f"{label}, {team}",
+            f"{share(own[measure]['rounds'][-1]['mean'], 3)} "
+            f"({_interval(own[measure]['last_minus_reference'])})",
+            source(record),
+            f"greedy {share(greedy[measure]['rounds'][-1]['mean'], 3)}",
+        )
         for measure, label in MEASURES.items()
         for team, own in record["teams"].items()
-        if team != "greedy, naive"
+        if team != GREEDY
     ]
     return Subject(
         "What exploring is worth",
-        f"{len(record['seeds'])} simulated shops, eight rounds; the last round less that of the "
-        "greedy team that never "
-        "explores, mean and 95 % interval over shops.",
+        f"The last of eight rounds, means over {len(record['seeds'])} simulated shops; in brackets the "
+        "difference to the greedy team, which never explores, with its 95 % interval.",
         rows,
         plot="feedback-loop.png",
         notes="Certain: exploring halves the error of P(interacted | served). Likely, not shown: "
@@ -118,7 +125,7 @@ def search() -> Subject:
 
 def _interval(difference: dict[str, Any]) -> str:
     mean, low, high = (_signed(difference[k]) for k in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"
+    return f"{mean}, {low} to {high}"
 
 
 def _signed(value: float) -> str:

@@ -143,7 +143,7 @@ def index() -> Subject:
     rows = [
         Row(
             f"ms to the best 200, {label} (recall@100)",
-            f"index {number(case['index']['median'])} ({number(case['recall_at_100'], 4)})",
+            f"index {number(case['index']['median'])} ({case['recall_at_100']:.4f})",
             source(record),
             f"all items scored {number(case['exact']['median'])}",
             times(case["exact"]["median"] / case["index"]["median"]),
