@@ -91,8 +91,8 @@ def exploring() -> Subject:
     ]
     return Subject(
         "What exploring is worth",
-        f"The last of eight rounds, means over {len(record['seeds'])} simulated shops; in brackets the "
-        "difference to the greedy team, which never explores, with its 95 % interval.",
+        f"The last of eight rounds, means over {len(record['seeds'])} simulated shops; in brackets "
+        "the difference to the greedy team, which never explores, with its 95 % interval.",
         rows,
         plot="feedback-loop.png",
         notes="Certain: exploring halves the error of P(interacted | served). Likely, not shown: "
