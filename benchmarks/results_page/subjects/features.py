@@ -23,6 +23,14 @@ def build() -> Subject:
                 times(spark["result"]["build_s"] / own["build_s"]) if spark else "",
             )
         )
+        if own["materialize_s"] is not None:
+            rows.append(
+                Row(
+                    f"seconds to load the online store, {label} (Feast's own)",
+                    number(own["materialize_s"]),
+                    source(record[f"build {size}"]),
+                )
+            )
         rows.append(
             Row(
                 f"seconds to build and extract every history, {label} (peak memory, GiB)",
