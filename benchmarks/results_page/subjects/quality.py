@@ -79,7 +79,7 @@ def losses() -> Subject:
         for dataset in DATASETS
         for loss, name in LOSSES.items()
     ]
-    seeds = "; ".join(
+    gbce = "; ".join(
         " / ".join(share(run["test"][metric]) for metric in METRICS)
         for run in parts("quality-amazon-beauty-5core", "loss-gbce-seed*.json")
     )
@@ -90,50 +90,7 @@ def losses() -> Subject:
         "a loss that samples takes 512 negatives that a step's events share.",
         rows,
         notes="On Beauty one of three seeds of gBCE had not left popularity when its patience "
-        f"ended: {seeds}. On Beauty test was read a second time, since these rows wait 30 epochs.",
-    )
-
-
-def among_100() -> Subject:
-    """The protocol of the SASRec paper."""
-    rows = []
-    for dataset in DATASETS:
-        for name in best_first(dataset):
-            if "test_among_100_negatives" in read(f"quality-{dataset}")[name]:
-                theirs = SASREC_PAPER.get(dataset) if name == "paper" else None
-                rows.append(
-                    _row(dataset, name, "test_among_100_negatives", theirs, "Kang & McAuley", 3)
-                )
-    return Subject(
-        "Quality: the next item among 100 random items",
-        "NDCG@10 / HR@10 under the protocol of the SASRec paper: the target among 100 random "
-        "unseen items. "
-        "The epoch is still chosen on the full catalogue.",
-        rows,
-    )
-
-
-def losses() -> Subject:
-    """Five losses, everything else equal."""
-    rows = [
-        _row(
-            dataset, f"loss {loss}", "test", BEST_SASREC[dataset], "best published SASRec", 4, name
-        )
-        for dataset in DATASETS
-        for loss, name in LOSSES.items()
-    ]
-    seeds = "; ".join(
-        " / ".join(share(run["test"][metric]) for metric in METRICS)
-        for run in parts("quality-amazon-beauty-5core", "loss-gbce-seed*.json")
-    )
-    return Subject(
-        "Losses on the paper's model",
-        "NDCG@10 / HR@10 on test, leave-one-out as above; the rate and step of `default`, a "
-        "patience of 30 epochs; "
-        "a loss that samples takes 512 negatives that a step's events share.",
-        rows,
-        notes="On Beauty one of three seeds of gBCE had not left popularity when its patience "
-        "ended, hence its spread.",
+        f"ended: {gbce}. Test was read a second time there, since these rows wait 30 epochs.",
     )
 
 
