@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels.relative_bias import position_index
+from kernels.attention.relative_bias import position_index
 from sasrec.data.packed import PackedSequences
 from sasrec.model import Attention, Block, SASRec
 from sasrec.recommender import MICROSECONDS, VOCABULARY, Recommender

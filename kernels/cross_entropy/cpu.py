@@ -12,7 +12,8 @@ import math
 import torch
 from torch import Tensor
 
-_LOG2_E = math.log2(math.e)
+from kernels.precision import LOG2_E, sum_dtype
+
 # 1 MiB of float32 logits: half of a core's L2. Chosen by measurement (docs/kernel.md).
 _BLOCK_TOKENS = 256
 _BLOCK_ITEMS = 1024
@@ -41,7 +42,7 @@ def forward(
         float32, or float64 for float64 inputs.
     """
     tokens, width = hidden.shape
-    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    dtype = sum_dtype(hidden.dtype)
     lse = hidden.new_empty(tokens, dtype=dtype)
     mean = hidden.new_empty((tokens if with_mean else 0, width), dtype=dtype)
     for at in _slices(tokens, _BLOCK_TOKENS):
@@ -61,7 +62,7 @@ def forward(
             if with_mean:
                 weighted.mul_(rescale).addmm_(logits, rows)
             maximum = new_maximum
-        lse[at] = (maximum + total.log2()).squeeze(1) / _LOG2_E
+        lse[at] = (maximum + total.log2()).squeeze(1) / LOG2_E
         if with_mean:
             mean[at] = weighted / total.clamp_min(torch.finfo(dtype).tiny)
     return lse, mean
@@ -83,7 +84,7 @@ def items_gradient(
     """
     dtype = lse.dtype
     gradient = torch.empty_like(items, dtype=dtype)
-    shift = _finite(lse)[:, None] * _LOG2_E
+    shift = _finite(lse)[:, None] * LOG2_E
     for item_at in _slices(items.shape[0], _BLOCK_ITEMS):
         rows = items[item_at].to(dtype)
         total = torch.zeros_like(rows)
@@ -120,9 +121,9 @@ def _logits(
     excluded_ids: Tensor | None,
 ) -> Tensor:
     """In units of log 2."""
-    logits = (hidden * _LOG2_E) @ rows.T
+    logits = (hidden * LOG2_E) @ rows.T
     if offset is not None:
-        logits += offset[item_at].to(logits.dtype) * _LOG2_E
+        logits += offset[item_at].to(logits.dtype) * LOG2_E
     if item_ids is not None and excluded_ids is not None:
         logits.masked_fill_(excluded_ids[at, None] == item_ids[None, item_at], -math.inf)
     return logits
