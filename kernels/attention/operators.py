@@ -68,7 +68,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _backward(ctx: Any, d_out: Tensor, d_lse: Tensor | None) -> tuple[Tensor | None, ...]:
     out, lse, *tensors = ctx.saved_tensors
-    inputs = Inputs(*tensors, dropout_p=ctx.dropout_p, scale=ctx.scale)
+    arguments: tuple[Any, ...] = (*tensors, ctx.dropout_p, ctx.scale)
+    inputs = Inputs(*arguments)
     # An expanded gradient (of a sum, say) has stride 0.
     d_out = d_out.contiguous()
     d_q, d_k, d_v, *d_tables = attention_backward(d_out, d_lse, out, lse, *inputs)

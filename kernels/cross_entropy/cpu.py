@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from kernels.cross_entropy.inputs import Inputs
 from kernels.precision import LOG2_E, sum_dtype
 
 # 1 MiB of float32 logits: half of a core's L2. Chosen by measurement (docs/kernel.md).
@@ -19,28 +20,14 @@ _BLOCK_TOKENS = 256
 _BLOCK_ITEMS = 1024
 
 
-def forward(
-    hidden: Tensor,
-    items: Tensor,
-    offset: Tensor | None,
-    item_ids: Tensor | None,
-    excluded_ids: Tensor | None,
-    with_mean: bool,
-) -> tuple[Tensor, Tensor]:
+def forward(inputs: Inputs, with_mean: bool) -> tuple[Tensor, Tensor]:
     """Log-sum-exp over the items, and with ``with_mean`` its gradient in ``hidden``.
-
-    Args:
-        hidden: ``(T, d)``.
-        items: ``(N, d)``.
-        offset: ``(N,)`` added to every token's logits.
-        item_ids: ``(N,)``; with ``excluded_ids (T,)``, items of that id do not count for a token.
-        excluded_ids: see ``item_ids``.
-        with_mean: whether to compute the second result.
 
     Returns:
         ``lse (T,)`` and ``mean (T, d)`` = Σ_n softmax_n · item_n (empty if not asked for), both
         float32, or float64 for float64 inputs.
     """
+    hidden, items = inputs.hidden, inputs.items
     tokens, width = hidden.shape
     dtype = sum_dtype(hidden.dtype)
     lse = hidden.new_empty(tokens, dtype=dtype)
@@ -52,7 +39,7 @@ def forward(
         weighted = torch.zeros_like(h)
         for item_at in _slices(items.shape[0], _BLOCK_ITEMS):
             rows = items[item_at].to(dtype)
-            logits = _logits(h, rows, at, item_at, offset, item_ids, excluded_ids)
+            logits = _logits(h, rows, at, item_at, inputs)
             new_maximum = torch.maximum(maximum, logits.amax(1, keepdim=True))
             shift = _finite(new_maximum)
             rescale = (maximum - shift).exp2_()
@@ -68,20 +55,12 @@ def forward(
     return lse, mean
 
 
-def items_gradient(
-    d_lse: Tensor,
-    hidden: Tensor,
-    items: Tensor,
-    offset: Tensor | None,
-    item_ids: Tensor | None,
-    excluded_ids: Tensor | None,
-    lse: Tensor,
-    targets: Tensor | None,
-) -> Tensor:
+def items_gradient(d_lse: Tensor, lse: Tensor, targets: Tensor | None, inputs: Inputs) -> Tensor:
     """Gradient ``(N, d)`` of ``Σ_t d_lse[t] · (lse[t] - logit[t, target])`` in the items.
 
     Without ``targets`` the second term is absent.
     """
+    hidden, items = inputs.hidden, inputs.items
     dtype = lse.dtype
     gradient = torch.empty_like(items, dtype=dtype)
     shift = _finite(lse)[:, None] * LOG2_E
@@ -90,7 +69,7 @@ def items_gradient(
         total = torch.zeros_like(rows)
         for at in _slices(hidden.shape[0], _BLOCK_TOKENS):
             h = hidden[at].to(dtype)
-            logits = _logits(h, rows, at, item_at, offset, item_ids, excluded_ids)
+            logits = _logits(h, rows, at, item_at, inputs)
             logits -= shift[at]
             torch.exp2(logits, out=logits)
             total.addmm_(logits.T, h * d_lse[at, None])
@@ -111,16 +90,9 @@ def _finite(shift: Tensor) -> Tensor:
     return torch.where(shift == -math.inf, 0.0, shift)
 
 
-def _logits(
-    hidden: Tensor,
-    rows: Tensor,
-    at: slice,
-    item_at: slice,
-    offset: Tensor | None,
-    item_ids: Tensor | None,
-    excluded_ids: Tensor | None,
-) -> Tensor:
+def _logits(hidden: Tensor, rows: Tensor, at: slice, item_at: slice, inputs: Inputs) -> Tensor:
     """In units of log 2."""
+    _, _, offset, item_ids, excluded_ids = inputs
     logits = (hidden * LOG2_E) @ rows.T
     if offset is not None:
         logits += offset[item_at].to(logits.dtype) * LOG2_E

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels import backend, precision
+from kernels.cross_entropy.inputs import SCHEMA, Inputs
 
 
 @torch.library.custom_op("kernels::next_item_losses", mutates_args=())
@@ -14,45 +15,35 @@ def next_item_losses(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Losses ``(T,)``, log-sum-exp ``(T,)`` and, for backward, the mean item row ``(T, d)``."""
     with precision.autocast_off(hidden):
-        lse, mean = backend.cross_entropy(hidden).forward(
-            hidden, item_embedding, None, None, None, with_mean
-        )
+        lse, mean = backend.cross_entropy(hidden).forward(Inputs(hidden, item_embedding), with_mean)
         target_rows = item_embedding[targets].to(lse.dtype)
         return lse - torch.linalg.vecdot(hidden.to(lse.dtype), target_rows), lse, mean
 
 
-@torch.library.custom_op("kernels::log_sum_exp", mutates_args=())
-def log_sum_exp(
-    hidden: Tensor,
-    items: Tensor,
-    offset: Tensor | None,
-    item_ids: Tensor,
-    excluded_ids: Tensor,
-    with_mean: bool,
-) -> tuple[Tensor, Tensor]:
+@torch.library.custom_op(
+    "kernels::log_sum_exp",
+    mutates_args=(),
+    schema=f"({SCHEMA}, bool with_mean) -> (Tensor, Tensor)",
+)
+def log_sum_exp(*arguments: Any) -> tuple[Tensor, Tensor]:
     """Log-sum-exp over the items without the excluded one, and the mean item row."""
-    with precision.autocast_off(hidden):
-        return backend.cross_entropy(hidden).forward(
-            hidden, items, offset, item_ids, excluded_ids, with_mean
-        )
+    *tensors, with_mean = arguments
+    inputs = Inputs(*tensors)
+    with precision.autocast_off(inputs.hidden):
+        return backend.cross_entropy(inputs.hidden).forward(inputs, with_mean)
 
 
-@torch.library.custom_op("kernels::items_gradient", mutates_args=())
-def items_gradient(
-    d_lse: Tensor,
-    hidden: Tensor,
-    items: Tensor,
-    offset: Tensor | None,
-    item_ids: Tensor | None,
-    excluded_ids: Tensor | None,
-    lse: Tensor,
-    targets: Tensor | None,
-) -> Tensor:
+@torch.library.custom_op(
+    "kernels::items_gradient",
+    mutates_args=(),
+    schema=f"(Tensor d_lse, Tensor lse, Tensor? targets, {SCHEMA}) -> Tensor",
+)
+def items_gradient(d_lse: Tensor, lse: Tensor, targets: Tensor | None, *tensors: Any) -> Tensor:
     """Gradient of the items; see ``cpu.items_gradient``."""
-    with precision.autocast_off(hidden):
-        return backend.cross_entropy(hidden).items_gradient(
-            d_lse, hidden, items, offset, item_ids, excluded_ids, lse, targets
-        )
+    inputs = Inputs(*tensors)
+    with precision.autocast_off(inputs.hidden):
+        implementation = backend.cross_entropy(inputs.hidden)
+        return implementation.items_gradient(d_lse, lse, targets, inputs)
 
 
 def _fake_sums(hidden: Tensor, with_mean: bool) -> tuple[Tensor, Tensor]:
@@ -71,20 +62,14 @@ def _(
 
 
 @log_sum_exp.register_fake
-def _(
-    hidden: Tensor,
-    items: Tensor,
-    offset: Tensor | None,
-    item_ids: Tensor,
-    excluded_ids: Tensor,
-    with_mean: bool,
-) -> tuple[Tensor, Tensor]:
+def _(*arguments: Any) -> tuple[Tensor, Tensor]:
+    hidden, *_, with_mean = arguments
     return _fake_sums(hidden, with_mean)
 
 
 @items_gradient.register_fake
-def _(d_lse: Tensor, hidden: Tensor, items: Tensor, *_rest: object) -> Tensor:
-    return torch.empty_like(items)
+def _(_d_lse: Tensor, _lse: Tensor, _targets: Tensor | None, *tensors: Any) -> Tensor:
+    return torch.empty_like(Inputs(*tensors).items)
 
 
 def _next_item_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -104,7 +89,7 @@ def _next_item_backward(
         pull = mean - item_embedding[targets]
         d_hidden = (d_losses[:, None] * pull).to(hidden.dtype)
     if ctx.needs_input_grad[1]:
-        d_items = items_gradient(d_losses, hidden, item_embedding, None, None, None, lse, targets)
+        d_items = items_gradient(d_losses, lse, targets, *Inputs(hidden, item_embedding))
     return d_hidden, d_items, None, None
 
 
@@ -116,13 +101,14 @@ def _log_sum_exp_setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 
 def _log_sum_exp_backward(ctx: Any, d_lse: Tensor, _d_mean: Tensor) -> tuple[Tensor | None, ...]:
-    hidden, items, offset, item_ids, excluded_ids, lse, mean = ctx.saved_tensors
+    *tensors, lse, mean = ctx.saved_tensors
+    inputs = Inputs(*tensors)
     d_lse = d_lse.contiguous()
     d_hidden = d_items = None
     if ctx.needs_input_grad[0]:
-        d_hidden = (d_lse[:, None] * mean).to(hidden.dtype)
+        d_hidden = (d_lse[:, None] * mean).to(inputs.hidden.dtype)
     if ctx.needs_input_grad[1]:
-        d_items = items_gradient(d_lse, hidden, items, offset, item_ids, excluded_ids, lse, None)
+        d_items = items_gradient(d_lse, lse, None, *inputs)
     return d_hidden, d_items, None, None, None, None
 
 

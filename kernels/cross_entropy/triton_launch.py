@@ -7,6 +7,7 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.cross_entropy.inputs import Inputs
 from kernels.cross_entropy.triton_kernels import items_gradient_kernel, log_sum_exp_kernel
 from kernels.precision import LN_2, float32_precision
 from kernels.tiles.table import Tile, block_d, tiles_for
@@ -47,15 +48,9 @@ def _parts(tokens: int, items: int, tile: Tile, device: torch.device) -> int:
     return max(1, min(wanted, triton.cdiv(items, 16 * tile.block_n)))
 
 
-def forward(
-    hidden: Tensor,
-    items: Tensor,
-    offset: Tensor | None,
-    item_ids: Tensor | None,
-    excluded_ids: Tensor | None,
-    with_mean: bool,
-) -> tuple[Tensor, Tensor]:
+def forward(inputs: Inputs, with_mean: bool) -> tuple[Tensor, Tensor]:
     """As :func:`kernels.cross_entropy.cpu.forward`."""
+    hidden, items, offset, item_ids, excluded_ids = inputs
     tokens, width = hidden.shape
     count = items.shape[0]
     mean_rows = tokens if with_mean else 0
@@ -95,17 +90,9 @@ def forward(
     return lse, weighted / total.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
 
 
-def items_gradient(
-    d_lse: Tensor,
-    hidden: Tensor,
-    items: Tensor,
-    offset: Tensor | None,
-    item_ids: Tensor | None,
-    excluded_ids: Tensor | None,
-    lse: Tensor,
-    targets: Tensor | None,
-) -> Tensor:
+def items_gradient(d_lse: Tensor, lse: Tensor, targets: Tensor | None, inputs: Inputs) -> Tensor:
     """As :func:`kernels.cross_entropy.cpu.items_gradient`."""
+    hidden, items, offset, item_ids, excluded_ids = inputs
     gradient = torch.empty_like(items, memory_format=torch.contiguous_format)
     count = items.shape[0]
     if count == 0:

@@ -25,6 +25,7 @@ import triton
 from kernels.attention import triton_launch as attention
 from kernels.attention.inputs import Inputs, cu_seqlens
 from kernels.cross_entropy import triton_launch as cross_entropy
+from kernels.cross_entropy.inputs import Inputs as LossInputs
 from kernels.tiles import aot
 from kernels.tiles import table as tiles
 from kernels.tiles.table import Key, Tile
@@ -168,13 +169,13 @@ def _loss_run(kernel: str, key: Key) -> Callable[[], Any]:
     """8,192 tokens over 200,000 items."""
     hidden = torch.randn(8192, key.block_d, device="cuda", dtype=_dtype(key))
     items = torch.randn(200_000, key.block_d, device="cuda", dtype=_dtype(key)) * 0.1
-    forward = partial(cross_entropy.forward, hidden, items, None, None, None, True)
+    inputs = LossInputs(hidden, items)
+    forward = partial(cross_entropy.forward, inputs, True)
     if kernel == "log_sum_exp":
         return forward
     lse, _ = forward()
     targets = torch.zeros(8192, dtype=torch.int64, device="cuda")
-    gradient = cross_entropy.items_gradient
-    return partial(gradient, lse, hidden, items, None, None, None, lse, targets)
+    return partial(cross_entropy.items_gradient, lse, lse, targets, inputs)
 
 
 def _dtype(key: Key) -> torch.dtype:

@@ -40,7 +40,7 @@ def test_loss_operators_are_as_declared(device):
     torch.library.opcheck(log_sum_exp, sampled, test_utils=CHECKS)
     hidden, items = hidden.detach(), items.detach()
     lse, _ = log_sum_exp(hidden, items, offset, ids, targets, False)
-    gradient = (torch.ones_like(lse), hidden, items, offset, ids, targets, lse, None)
+    gradient = (torch.ones_like(lse), lse, None, hidden, items, offset, ids, targets)
     torch.library.opcheck(items_gradient, gradient, test_utils=CHECKS)
 
 
