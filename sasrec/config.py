@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kernels.checks import HEAD_DIM_MAX, HEAD_DIM_MIN
+from kernels.attention.checks import HEAD_DIM_MAX, HEAD_DIM_MIN
 from sasrec.errors import DataError, SettingsError, first_problem
 
 Positive = Annotated[int, Field(ge=1)]
