@@ -10,7 +10,7 @@ ARGS ?=
 PIP := $(PYTHON) -m pip --disable-pip-version-check -q
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help run serve monitor demo compile image cluster-test test lint clean
+.PHONY: help run serve monitor demo compile image cluster-test test lint docs clean
 
 help:  ## Say what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,7 +36,7 @@ image:  ## Build the one image with docker, podman or buildah (ARGS="--build-arg
 cluster-test: $(VENV)/.run  ## Two nights on a cluster of its own: needs Docker, kind, kubectl and jq (KEEP=1 leaves it)
 	@PYTHON=$(PYTHON) deploy/cluster_test/run.sh
 
-test: lint  ## Lint, type-check, check the import arrows and run every test
+test: lint  ## Lint, type-check, check the import arrows and the documents, and run every test
 	@$(PYTHON) -m pytest -n auto --dist loadgroup -m "not alone"
 	@$(PYTHON) -m pytest -m alone
 
@@ -45,6 +45,10 @@ lint: $(VENV)/.test
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+docs: $(VENV)/.test  ## The documentation site on this machine, rebuilt at every change
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs serve
 
 clean:  ## Remove the environment; runs/ and var/ stay
 	rm -rf $(VENV) build *.egg-info

@@ -21,7 +21,7 @@ from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from redis import Redis
 
 from feature_repo.volume import refuse_network_volume
-from sasrec.errors import DataError
+from sasrec.errors import DataError, SettingsError
 from sasrec.resources import duckdb_settings
 
 os.environ.setdefault("FEAST_USAGE", "False")
@@ -128,7 +128,7 @@ def choose_profile(profile: str | None) -> str:
     chosen = profile or os.environ.get(PROFILE_SETTING, PROFILES[0])
     if chosen not in PROFILES:
         origin = "profile" if profile else PROFILE_SETTING
-        raise ValueError(f"{origin}: '{chosen}' is unknown; choose one of {', '.join(PROFILES)}")
+        raise SettingsError(f"{origin}: '{chosen}' is unknown; choose one of {', '.join(PROFILES)}")
     return chosen
 
 

@@ -16,12 +16,12 @@ from rich.console import Console
 
 from components.support.outcome_metrics import write_outcome
 from components.support.progress import watch
-from components.support.settings import RunConfig, SettingsError
+from components.support.settings import RunConfig
 from components.support.site_lease import HOME
 from components.support.stage import read_stages
 from components.support.summary import write_summary
 from feature_repo.lease import held
-from sasrec.errors import DataError
+from sasrec.errors import DataError, SettingsError
 from sasrec.evaluation.evaluate import Evaluation
 
 GRACE_SECONDS = 10

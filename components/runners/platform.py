@@ -22,8 +22,8 @@ from pydantic import (
 from components.nodes.train_job import VARIABLE, TrainJobSettings
 from components.report_outcome import report_outcome
 from components.support.image import IMAGE
-from components.support.settings import SettingsError
 from components.support.stage import STAGES
+from sasrec.errors import SettingsError, first_problem
 
 BACKOFF_FACTOR = 2
 # An attempt's time limit begins when its pod runs; before, it waits for a node and pulls its image.
@@ -133,9 +133,8 @@ class PlatformSettings(_Section):
         except yaml.YAMLError as error:
             raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ": ".join([str(path), *filter(None, [".".join(map(str, first["loc"]))])])
-            raise SettingsError(f"{where}: {first['msg']}") from None
+            problem = ": ".join(filter(None, first_problem(error)))
+            raise SettingsError(f"{path}: {problem}") from None
 
     @field_validator("defaults")
     @classmethod

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.support.site_lease import held_by_stage
+from sasrec.errors import DataError
 
 STAGES = (
     "ingest",
@@ -80,7 +81,7 @@ def stage(name: str, run_dir: str) -> Iterator[Stage]:
         ends = {"first": name == STAGES[0], "last": name == STAGES[-1]}
         with held_by_stage(Path(run_dir), end, **ends):
             yield current
-    except ValueError as error:
+    except DataError as error:
         write("failed", error=_one_line(str(error)))
         raise
     except BaseException as error:

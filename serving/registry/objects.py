@@ -15,6 +15,7 @@ import fsspec
 from pydantic import ValidationError
 
 from feature_repo.object_store import put_if
+from sasrec.errors import first_problem
 from serving.registry.aliases import Aliases, StaleAliases
 from serving.registry.store import MANIFEST, Manifest, ModelStore, RegistryError
 
@@ -118,8 +119,9 @@ class ObjectModelStore(ModelStore):
         except FileNotFoundError:
             raise RegistryError(f"{self._base}: no version '{version}'") from None
         except ValidationError as error:
-            problem = error.errors()[0]
-            raise RegistryError(f"{version}/{MANIFEST}: {problem['msg']}") from None
+            raise RegistryError(
+                f"{version}/{MANIFEST}: {': '.join(first_problem(error))}"
+            ) from None
 
     def _delete(self, version: str) -> None:
         # The manifest first: half a version is none.
