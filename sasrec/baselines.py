@@ -25,7 +25,7 @@ class Popularity:
     name = "popularity"
 
     def __init__(self, train: PackedSequences, num_items: int) -> None:
-        self._scores = _as_scores(np.bincount(train.items, minlength=num_items + 1))
+        self._scores = _as_scores(train.counts(num_items))
 
     def logits(self, histories: PackedSequences) -> torch.Tensor:
         """(B, V + 1) float32."""
@@ -73,7 +73,7 @@ class BigramMarkov:
         size = (num_items + 1, num_items + 1)
         self._transitions = sparse.csr_matrix((ones, (source, target)), shape=size)
         self._smoothing = smoothing
-        counts = np.bincount(train.items, minlength=num_items + 1).astype(np.float32)
+        counts = train.counts(num_items).astype(np.float32)
         self._prior = counts / max(counts.sum(), 1)
 
     def logits(self, histories: PackedSequences) -> torch.Tensor:
@@ -159,7 +159,7 @@ def _last_items(histories: PackedSequences) -> np.ndarray:
 
 def _tie_breaking_popularity(train: PackedSequences, num_items: int) -> np.ndarray:
     """All-time popularity scaled into [0, 1): it orders what a count of events leaves equal."""
-    counts = np.bincount(train.items, minlength=num_items + 1)
+    counts = train.counts(num_items)
     return counts / (counts.max(initial=0) + 1)
 
 
