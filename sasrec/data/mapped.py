@@ -17,7 +17,9 @@ ITEMS, CU_SEQLENS, TIMESTAMPS, WEIGHTS = (
 
 
 class SequenceWriter:
-    """Appends histories to a folder, in place of what it held; leaving the `with` block makes it readable.
+    """Appends histories to a folder, in place of what it held.
+
+    Leaving the `with` block makes them readable.
 
     Args:
         weighted: write `weights.npy`; what is appended without weights weighs one.
