@@ -2,7 +2,7 @@
 
 from kfp.dsl import Dataset, Input, Output, component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -18,7 +18,7 @@ def extract_sequences(
     from functools import partial
     from pathlib import Path
 
-    from components.stage import stage
+    from components.support.stage import stage
     from feature_repo.extract import stream_sequences
     from sasrec.data.dataset import SequenceDataset
     from sasrec.data.event_weights import read_event_weights

@@ -12,7 +12,8 @@ from feast import FeatureStore
 from feature_repo.definitions import SERVICE
 from feature_repo.publish import read_report
 from feature_repo.store import CUTOFFS, MEMORY_LIMIT, bounded_memory, current_generation, open_store
-from sasrec.schema import TIMESTAMP, DataError
+from sasrec.data.schema import TIMESTAMP
+from sasrec.errors import DataError
 
 EVENTS_PER_PIECE = 4_000_000
 """Events that are asked of Feast at a time, which holds its whole answer in memory."""
