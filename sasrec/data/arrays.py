@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 
 class ArrayWriter:

@@ -16,7 +16,7 @@ from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.splits import Split
 from sasrec.data.users import UserIds, UserWriter, map_users
 from sasrec.data.vocabulary import PADDING, Vocabulary
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 FOLDS = ("train", "validation", "test")
 DESCRIPTION, VOCABULARY, USERS = "split.json", "vocabulary.json", "users.arrow"

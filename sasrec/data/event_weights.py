@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 WEIGHT = "weight"
 """Column of cleaned interactions, float32."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from sasrec.data.arrays import ArrayWriter, map_array
 from sasrec.data.packed import PackedSequences
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 ITEMS, CU_SEQLENS, TIMESTAMPS, WEIGHTS = (
     f"{name}.npy" for name in ("items", "cu_seqlens", "timestamps", "weights")

@@ -7,7 +7,7 @@ from typing import Self, overload
 
 import pyarrow as pa
 
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 _SCHEMA = pa.schema([pa.field("user_id", pa.string(), nullable=False)])
 

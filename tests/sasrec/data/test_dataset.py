@@ -7,19 +7,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sasrec.batches import Batches
 from sasrec.config import ModelConfig, TrainConfig
 from sasrec.data.arrays import ArrayWriter, map_array
+from sasrec.data.cleaning import clean
 from sasrec.data.dataset import SequenceDataset
 from sasrec.data.event_weights import read_event_weights
-from sasrec.data.histories import histories_before
+from sasrec.data.frame_histories import histories_before
 from sasrec.data.mapped import map_packed, save_packed
 from sasrec.data.packed import PackedSequences
-from sasrec.data.quality import clean
 from sasrec.data.simulated import Storefront
 from sasrec.data.splits import global_time
-from sasrec.schema import DataError
-from sasrec.training import train
+from sasrec.errors import DataError
+from sasrec.training.batches import Batches
+from sasrec.training.loop import train
 
 WEIGHTS = {"purchase": 3.0, "click": 0.5}
 
