@@ -58,9 +58,9 @@ class PublishReport:
         newest_event: ISO 8601, the latest timestamp among them.
         future_events: interactions after `as_of`, left out.
         incremental: new partitions were added to the last publish; False for a full build.
-        folder: of day files, if the interactions were given as one.
-        partitions: the day files that are in, by name, each with its size and modification time.
-        quarantined: day files that could not be read, each with the reason.
+        folder: of the interactions' files, if they were given as one.
+        partitions: the files that are in, by name, each with its size and modification time.
+        quarantined: files that could not be read, each with the reason.
         checks: of quality and freshness, see `feature_repo.checks`.
         seconds: of building the tables, applying the definitions and loading the online store.
     """

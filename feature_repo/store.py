@@ -38,6 +38,8 @@ PROFILE_SETTING = "SASREC_FEATURE_PROFILE"
 is published says how it is read."""
 MEMORY_LIMIT = "4GB"
 """Of DuckDB, beyond which it spills to disk."""
+MOST_THREADS = 8
+"""Of DuckDB, on a machine with more cores."""
 
 
 def published_generation(repo_dir: Path) -> Path | None:
@@ -77,6 +79,10 @@ def connect(memory_limit: str, spill: Path) -> duckdb.DuckDBPyConnection:
     connection.execute(f"SET temp_directory = '{spill}'")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
+    # Each thread has buffers of its own, so memory would grow with the machine.
+    connection.execute(
+        f"SET threads = (least({MOST_THREADS}, current_setting('threads')::INTEGER))"
+    )
     return connection
 
 
