@@ -5,15 +5,17 @@ test holds the content of the store to what it would have written.
 """
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 from feast import FeatureStore, FeatureView
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.type_map import python_values_to_proto_values
+from feast.protos.feast.types.Value_pb2 import Int64List, StringList, Value
 from feast.value_type import ValueType
 
 from feature_repo.store import ONLINE_DATABASE
@@ -102,15 +104,29 @@ def _create_newest(
 
 def _as_protos(batch: pa.RecordBatch, view: FeatureView, key: str) -> list[tuple]:
     """(entity, feature -> value, event time, None) of each row, as Feast's stores take them."""
-    ids = python_values_to_proto_values(batch[key].to_pylist(), ValueType.STRING)
     names = [field.name for field in view.features]
-    values = [
-        python_values_to_proto_values(batch[field.name].to_pylist(), field.dtype.to_value_type())
-        for field in view.features
+    values = [_values(batch[field.name], field.dtype.to_value_type()) for field in view.features]
+    entities = [
+        EntityKey(join_keys=[key], entity_values=[value])
+        for value in _values(batch[key], ValueType.STRING)
     ]
-    entities = [EntityKey(join_keys=[key], entity_values=[value]) for value in ids]
     moments = batch["event_timestamp"].to_pylist()
     return [
         (entity, dict(zip(names, row, strict=True)), moment, None)
         for entity, moment, *row in zip(entities, moments, *values, strict=True)
     ]
+
+
+def _values(column: pa.Array, kind: ValueType) -> list[Value]:
+    """As `feast.type_map` has it, which looks at each value to find out of what kind it is."""
+    make = _MAKE[kind]
+    return [Value() if value is None else make(value) for value in column.to_pylist()]
+
+
+_MAKE: dict[ValueType, Callable[[Any], Value]] = {
+    ValueType.STRING: lambda value: Value(string_val=value),
+    ValueType.INT64: lambda value: Value(int64_val=value),
+    ValueType.DOUBLE: lambda value: Value(double_val=value),
+    ValueType.STRING_LIST: lambda value: Value(string_list_val=StringList(val=value)),
+    ValueType.INT64_LIST: lambda value: Value(int64_list_val=Int64List(val=value)),
+}

@@ -12,6 +12,7 @@ the first extracted (stopped after `--epoch-seconds`).
 import argparse
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -71,7 +72,7 @@ def _stage(folder: Path, part: str, stage: str) -> dict[str, Any]:
     run_dir = folder / part
     run_dir.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "benchmarks.pipeline_scale.stage", stage]
-    started = time.monotonic()
+    started, cpu_before = time.monotonic(), _cpu_of_children()
     subprocess.run(
         [*command, _config(folder, NIGHT[part]), str(folder / "home"), str(run_dir)], check=True
     )
@@ -79,12 +80,18 @@ def _stage(folder: Path, part: str, stage: str) -> dict[str, Any]:
     record = json.loads((run_dir / "stages" / f"{stage}.json").read_text())
     measured = {
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(_cpu_of_children() - cpu_before, 2),
         "peak_gib": round(record["peak_memory_mib"] / 1024, 3),
         "detail": record["detail"],
     }
     note.write_text(json.dumps(measured))
     print(folder.name, part, stage, measured, flush=True)
     return measured
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _epoch(folder: Path, most_seconds: float) -> dict[str, Any]:

@@ -47,6 +47,13 @@ class PackedSequences:
         for start in range(0, len(self.items), BLOCK_EVENTS):
             yield slice(start, min(start + BLOCK_EVENTS, len(self.items)))
 
+    def parts(self) -> Iterator["PackedSequences"]:
+        """Consecutive histories, in memory, of about `BLOCK_EVENTS` events together."""
+        edges = np.arange(BLOCK_EVENTS, len(self.items), BLOCK_EVENTS)
+        rows = np.unique(np.searchsorted(self.cu_seqlens, [0, *edges]))
+        for start, stop in zip(rows, [*rows[1:], len(self)], strict=True):
+            yield self.select(np.arange(start, stop))
+
     def counts(self, num_items: int) -> np.ndarray:
         """(num_items + 1,) int64, events of each item; entry 0 is of `PADDING`."""
         counts = np.zeros(num_items + 1, dtype=np.int64)
