@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sasrec.errors import DataError
+from sasrec.scoring import baselines
 from sasrec.scoring.baselines import DAY, BigramMarkov, ItemKNN, Popularity, RecentPopularity
 from tests.sasrec.small_sequences import packed
 
