@@ -27,6 +27,7 @@ def evaluate(
     from components.support.metadata import storable
     from components.support.stage import stage
     from sasrec.data.dataset import SequenceDataset
+    from sasrec.data.events import events_of
     from sasrec.evaluation.catalogue import Catalogue
     from sasrec.evaluation.evaluate import MODEL
     from sasrec.evaluation.evaluate import evaluate as evaluate_scorers
@@ -55,11 +56,12 @@ def evaluate(
             champion=load_champion(Path(home), vocabulary),
         )
         settings = load_settings().model_copy(update={"home": Path(home)})
+        shown = pq.read_table(impressions.path)
         feedback = learn_from_impressions(
             candidate,
             vocabulary,
-            pq.read_table(impressions.path),
-            pq.read_table(interactions.path),
+            shown,
+            events_of(Path(interactions.path), shown["user_id"]),
             split=dataset.description,
             policies=[GREEDY, ranking_policy(settings)],
             candidates=settings.candidates,

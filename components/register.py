@@ -38,7 +38,7 @@ def register(
             Path(model.path),
             dataset.vocabulary,
             items=pq.read_table(items.path),
-            interactions=pq.read_table(interactions.path),
+            interactions=pq.read_table(interactions.path, columns=["item_id", "timestamp"]),
         )
         snapshot = TrainingSnapshot.take(Path(model.path), dataset.train)
         snapshot.save(Path(model.path))

@@ -16,6 +16,8 @@ _UNLIMITED = 1 << 60
 """Version 1 says "no limit" by a number near 2**63."""
 _ENOUGH_FOR_DUCKDB = 4_000_000_000
 """Bytes: more made nothing faster that was measured, since DuckDB spills to disk beyond them."""
+_MOST_THREADS_OF_DUCKDB = 8
+"""Each thread has buffers of its own, so memory would grow with the machine."""
 
 
 def duckdb_settings(memory_limit: str | None = None) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def duckdb_settings(memory_limit: str | None = None) -> dict[str, Any]:
             in Python have the other half.
     """
     limit = memory_limit or f"{min(_ENOUGH_FOR_DUCKDB, memory_bytes() // 2)}B"
-    return {"memory_limit": limit, "threads": cores()}
+    return {"memory_limit": limit, "threads": min(_MOST_THREADS_OF_DUCKDB, cores())}
 
 
 def memory_bytes() -> int:

@@ -63,9 +63,7 @@ def write_items(
         if newest is not None
         else interactions
     )
-    counts = np.bincount(
-        vocabulary.encode(recent["item_id"].to_pylist()), minlength=len(vocabulary) + 1
-    )
+    counts = np.bincount(vocabulary.encode(recent["item_id"]), minlength=len(vocabulary) + 1)
     rows = [known.get(item_id, {}) for item_id in vocabulary.item_ids]
     table = pa.table(
         {
