@@ -17,6 +17,7 @@ from components.runners.endpoint import DASHBOARD_PATH, ClusterError, Endpoint
 from components.runners.server_version import REQUIRED, parse_version, unknown_to
 from components.support.run_identity import MOMENT, RUN_ID
 from components.support.settings import RunConfig
+from sasrec.errors import SettingsError
 
 T = TypeVar("T")
 
@@ -368,5 +369,5 @@ def _six_fields(cron: str) -> str:
     if len(fields) == 5:
         fields = ["0", *fields]
     if len(fields) != 6:
-        raise ValueError(f"--cron '{cron}' has {len(fields)} fields; five, as in '30 3 * * *'")
+        raise SettingsError(f"--cron '{cron}' has {len(fields)} fields; five, as in '30 3 * * *'")
     return " ".join(fields)

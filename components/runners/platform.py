@@ -21,8 +21,8 @@ from pydantic import (
 from components.nodes.train_job import VARIABLE, TrainJobSettings
 from components.report_outcome import report_outcome
 from components.support.image import IMAGE
-from components.support.settings import SettingsError
 from components.support.stage import STAGES
+from sasrec.errors import SettingsError, first_problem
 
 BACKOFF_FACTOR = 2
 # An attempt's time limit begins when its pod runs; before, it waits for a node and pulls its image.
@@ -113,9 +113,7 @@ class PlatformSettings(_Section):
         except yaml.YAMLError as error:
             raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise SettingsError(f"{path}: {field}: {first['msg']}") from None
+            raise SettingsError(f"{path}: {': '.join(first_problem(error))}") from None
 
     @field_validator("defaults")
     @classmethod
