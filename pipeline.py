@@ -381,6 +381,7 @@ def _on_platform(path: Path | None) -> GraphComponent:
 
 @contextmanager
 def _package(platform: Path | None) -> Iterator[Path]:
+    _platform(platform).refuse_stores_of_one_host()
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(_on_platform(platform), str(package))

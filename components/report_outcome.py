@@ -1,4 +1,4 @@
-"""The exit handler: tell Prometheus how a run ended, whatever ended it."""
+"""The exit handler: tell Prometheus how a run ended, whatever ended it, and let another begin."""
 
 from kfp.dsl import PipelineTaskFinalStatus, component
 
@@ -18,7 +18,9 @@ def report_outcome(
 
     from components.support.outcome_metrics import push_outcome
     from components.support.run_identity import run_folder, run_moment
+    from components.support.site_lease import give_back
 
-    folder = run_folder(run_dir, run_moment(scheduled_at), run_id)
-    outcome = push_outcome(pushgateway, Path(folder))
+    folder = Path(run_folder(run_dir, run_moment(scheduled_at), run_id))
+    give_back(folder)
+    outcome = push_outcome(pushgateway, folder)
     print(f"{outcome}; Kubeflow says {status.state} of {status.pipeline_task_name}")

@@ -82,7 +82,7 @@ def installation(tmp_path):
         clock=Clock(FIRST),
         folder=tmp_path / "artifacts",
         access=Access.of_manifests("base", "profile"),
-        secrets={"sasrec-api-keys": {"recommend": API_KEY}},
+        secrets={"sasrec-api-keys": {"rollout": API_KEY}},
     )
 
 
@@ -98,9 +98,7 @@ def package(tmp_path, gateway, serving):
         "mount_path": str(tmp_path / "home"),
         "pushgateway": address,
         "serving_namespace": "sasrec",
-        "secrets": [
-            {"name": "sasrec-api-keys", "variables": {"SASREC_ROLLOUT_API_KEY": "recommend"}}
-        ],
+        "secrets": [],
         "environment": {
             "OMP_NUM_THREADS": "1",
             "KUBECONFIG": str(tmp_path / "kubeconfig"),

@@ -16,6 +16,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from components.nodes.train_job import VARIABLE, TrainJobSettings
@@ -48,6 +49,13 @@ class SecretVariables(_Section):
 
     name: str
     variables: dict[str, str] = Field(description="environment variable -> key in the Secret")
+
+
+class SecretKey(_Section):
+    """One value of a Kubernetes Secret."""
+
+    name: str = Field(description="of the Secret, in the namespace of the runs")
+    key: str
 
 
 class Resources(_Section):
@@ -84,6 +92,9 @@ class PlatformSettings(_Section):
     serving_namespace: str | None = Field(
         default=None, description="of the Deployment sasrec-serving; `deploy` rolls the image out"
     )
+    serving_key: SecretKey | None = Field(
+        default=None, description="API key with the role `recommend`, for the rollout's smoke test"
+    )
     keep_seconds: int = Field(default=7 * 86400, gt=0, description="of a finished run's pods")
     deadline_seconds: int = Field(default=24 * 3600, gt=0, description="of a whole run")
     defaults: Resources = Resources()
@@ -97,6 +108,15 @@ class PlatformSettings(_Section):
         if several := [name for name, own in stages.items() if own.nodes > 1 and name != "train"]:
             raise ValueError(f"{several[0]}: only train runs on several nodes")
         return stages
+
+    @model_validator(mode="after")
+    def _a_rollout_has_a_key(self) -> "PlatformSettings":
+        if self.serving_namespace and self.serving_key is None:
+            raise ValueError(
+                "serving_namespace: needs serving_key, the Secret and key of an API key with the "
+                "role recommend; serving refuses the smoke test without one"
+            )
+        return self
 
     @classmethod
     def load(cls, path: Path) -> "PlatformSettings":
@@ -113,7 +133,8 @@ class PlatformSettings(_Section):
         except yaml.YAMLError as error:
             raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         except ValidationError as error:
-            raise SettingsError(f"{path}: {': '.join(first_problem(error))}") from None
+            said = ": ".join(filter(None, [str(path), *first_problem(error)]))
+            raise SettingsError(said) from None
 
     @field_validator("defaults")
     @classmethod
@@ -121,6 +142,18 @@ class PlatformSettings(_Section):
         if defaults.nodes > 1:
             raise ValueError("only train runs on several nodes")
         return defaults
+
+    def refuse_stores_of_one_host(self) -> None:
+        """Refuse to run where features would be SQLite files on the volume of many hosts.
+
+        Raises:
+            SettingsError: the profile is the local one, as it is where no file says otherwise.
+        """
+        if self.environment.get("SASREC_FEATURE_PROFILE", "local") == "local":
+            raise SettingsError(
+                "platform settings: environment.SASREC_FEATURE_PROFILE is local, whose SQLite "
+                "files do not work on a network volume; production, as in deploy/platform.yaml"
+            )
 
     def resources(self, stage: str) -> Resources:
         """The defaults, with what the file says about this stage on top."""
@@ -153,6 +186,8 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
             if name == "deploy" and settings.serving_namespace:
                 task.set_env_variable("SASREC_ROLLOUT_NAMESPACE", settings.serving_namespace)
                 task.set_env_variable("SASREC_ROLLOUT_IMAGE", IMAGE)
+            if name == "deploy" and (key := settings.serving_key):
+                kubernetes.use_secret_as_env(task, key.name, {key.key: "SASREC_ROLLOUT_API_KEY"})
 
     return dsl.pipeline(
         name=pipeline.name,

@@ -29,7 +29,7 @@ class Cluster:
         statuses: HTTP statuses to answer with first, per method.
         served: what the Service answers to a recommendation, from the serving image.
         objects: everything else that the cluster holds.
-        api_key: what a recommendation must bear; serving always has keys (`serving.security`).
+        api_key: what the Service wants, as `serving.api.guard` does: 401 without, 403 for another.
     """
 
     images: list[str] = field(default_factory=lambda: ["sasrec:old"])
@@ -38,8 +38,8 @@ class Cluster:
     stuck: set[str] = field(default_factory=set)
     statuses: dict[str, list[int]] = field(default_factory=dict)
     served: Callable[[str], tuple[int, dict[str, Any]]] = lambda image: (200, {})
-    api_key: str | None = None
     objects: Objects = field(default_factory=Objects)
+    api_key: str = "smoke-test"
     applies: list[dict[str, Any]] = field(default_factory=list)
     _looks: int = 10
 
@@ -69,8 +69,11 @@ class Cluster:
         """Status and JSON of a request."""
         path = urlsplit(url).path
         if path == "/v1/recommend":
-            if self.api_key and headers.get("Authorization") != f"Bearer {self.api_key}":
-                return 401, {"detail": "a valid API key is needed"}
+            scheme, _, key = headers.get("Authorization", "").partition(" ")
+            if scheme != "Bearer" or not key:
+                return 401, {"error": {"message": "send 'Authorization: Bearer KEY'"}}
+            if key != self.api_key:
+                return 403, {"error": {"message": "this key does not open this route"}}
             running = self.image if self.settled else self.images[-2]
             return self.served(running)
         if self.statuses.get(method):

@@ -103,7 +103,7 @@ def smoke_test_key(target: Target) -> Iterator[Finding]:
         yield bad(
             "smoke test's key",
             "serving_namespace is set, but deploy has no key, and serving would refuse it",
-            "name the Secret and key of a `recommend` key in the platform settings",
+            "serving_key in the platform settings: Secret and key of a `recommend` key",
         )
 
 

@@ -59,7 +59,7 @@ def right_cluster():
         f"{CORE}/team-a/serviceaccounts/sasrec-pipeline": {"metadata": {}},
         CLAIM: claim,
         f"{CORE}/team-a/secrets/sasrec-redis": secret(connection="redis:6379", url="redis://"),
-        f"{CORE}/team-a/secrets/sasrec-smoke-test": secret(key="k"),
+        f"{CORE}/team-a/secrets/sasrec-api-keys": secret(rollout="k"),
         f"{CORE}/team-a/secrets/registry": secret(
             **{".dockerconfigjson": json.dumps({"auths": {"registry.example.com": {}}})}
         ),
@@ -133,8 +133,6 @@ def platform():
     values = yaml.safe_load(Path("deploy/platform.yaml").read_text())
     values |= {"serving_namespace": "sasrec", "image_pull_secrets": ["registry"]}
     values["stages"]["train"]["nodes"] = 2
-    key = {"name": "sasrec-smoke-test", "variables": {"SASREC_ROLLOUT_API_KEY": "key"}}
-    values["secrets"].append(key)
     return PlatformSettings.model_validate(values)
 
 
@@ -348,7 +346,9 @@ def test_without_a_cluster_the_compiled_files_are_examined(monkeypatch):
 def test_no_endpoint_and_no_kubeconfig_are_faults(monkeypatch, tmp_path):
     monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
     monkeypatch.setattr(config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    result = CliRunner().invoke(pipeline.app, ["doctor", "--json"])
+    result = CliRunner().invoke(
+        pipeline.app, ["doctor", "--json", "--platform", "deploy/platform.yaml"]
+    )
     assert result.exit_code == 1
     said = {f["said"] for f in json.loads(result.stdout) if f["verdict"] == "✗"}
     assert {"no endpoint is named", "no kubeconfig leads to a cluster"} <= said

@@ -6,7 +6,7 @@ import yaml
 from kfp import compiler
 
 from components.nodes.train_job import VARIABLE, TrainJobSettings
-from components.runners.platform import PlatformSettings, Resources, on_platform
+from components.runners.platform import PlatformSettings, Resources, SecretKey, on_platform
 from components.support.stage import STAGES
 from pipeline import sasrec_pipeline
 from sasrec.errors import SettingsError
@@ -182,13 +182,23 @@ def test_training_on_nodes_leaves_the_devices_to_the_nodes(tmp_path):
 
 
 def test_deploying_knows_where_serving_is_and_which_image_it_should_run(tmp_path):
-    specification, _ = compiled(PlatformSettings(serving_namespace="shop"), tmp_path)
+    key = SecretKey(name="sasrec-api-keys", key="rollout")
+    settings = PlatformSettings(serving_namespace="shop", serving_key=key)
+    specification, platform = compiled(settings, tmp_path)
     executors = specification["deploymentSpec"]["executors"]
     assert executors["exec-deploy"]["container"]["env"] == [
         {"name": "SASREC_ROLLOUT_NAMESPACE", "value": "shop"},
         {"name": "SASREC_ROLLOUT_IMAGE", "value": executors["exec-deploy"]["container"]["image"]},
     ]
     assert "env" not in executors["exec-train"]["container"]
+    # The smoke test's key is for this stage alone.
+    secrets = {
+        name: [secret["keyToEnv"] for secret in pod.get("secretAsEnv", [])]
+        for name, pod in platform["deploymentSpec"]["executors"].items()
+    }
+    given = secrets.pop("exec-deploy")
+    assert given == [[{"secretKey": "rollout", "envVar": "SASREC_ROLLOUT_API_KEY"}]]
+    assert not any(secrets.values())
 
 
 def test_a_stage_overrides_only_what_it_names():
@@ -226,6 +236,7 @@ def test_runs_and_serving_use_the_same_redis_by_the_same_secret():
         ("defaults: {memory: lots}", "defaults.memory: String should match"),
         ("stages: {train: {accelerators: -1}}", "stages.train.accelerators"),
         ("stages: {ingest: {nodes: 2}}", "stages: .*only train runs on several nodes"),
+        ("serving_namespace: shop", "serving_namespace: needs serving_key"),
         ("defaults: {nodes: 2}", "defaults: .*only train runs on several nodes"),
         ("defaults: [", "not YAML"),
     ],
