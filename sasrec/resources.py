@@ -6,6 +6,7 @@ asks the node instead takes what others have, and is killed for memory or slowed
 
 import os
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -17,7 +18,7 @@ _ENOUGH_FOR_DUCKDB = 4_000_000_000
 """Bytes: more made nothing faster that was measured, since DuckDB spills to disk beyond them."""
 
 
-def duckdb_settings(memory_limit: str | None = None) -> dict[str, str | int]:
+def duckdb_settings(memory_limit: str | None = None) -> dict[str, Any]:
     """What every `duckdb.connect` is given as `config`: DuckDB's own default is the node's.
 
     Args:

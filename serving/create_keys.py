@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sasrec.errors import DataError, SettingsError
 from serving.security import create_keys
 
 KEY_FILE, METRICS, ROLLOUT = "api_keys.json", "metrics", "rollout"
@@ -20,12 +21,12 @@ def write_secret(folder: Path) -> list[Path]:
         the smoke test of a rollout presents: a `recommend` key that no client has.
 
     Raises:
-        ValueError: a key file that exists is broken, or holds no second `recommend` key.
+        SettingsError: a key file that exists is broken, or holds no second `recommend` key.
     """
     folder.mkdir(parents=True, exist_ok=True)
     keys = create_keys(folder / KEY_FILE, recommend=2)
     if len(keys.recommend) < 2 or not keys.metrics:
-        raise ValueError(f"{folder / KEY_FILE}: needs a metrics key and two recommend keys")
+        raise SettingsError(f"{folder / KEY_FILE}: needs a metrics key and two recommend keys")
     _write(folder / METRICS, keys.metrics[0])
     _write(folder / ROLLOUT, keys.recommend[-1])
     return [folder / name for name in (KEY_FILE, METRICS, ROLLOUT)]
@@ -42,7 +43,7 @@ def main(folder: Annotated[Path, typer.Argument(help="Made if absent.")]) -> Non
     """Write the keys of a cluster's serving, and say how they become a Secret."""
     try:
         files = write_secret(folder)
-    except ValueError as error:
+    except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     given = " ".join(f"--from-file={file}" for file in files)

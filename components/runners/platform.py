@@ -133,8 +133,8 @@ class PlatformSettings(_Section):
         except yaml.YAMLError as error:
             raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         except ValidationError as error:
-            said = ": ".join(filter(None, [str(path), *first_problem(error)]))
-            raise SettingsError(said) from None
+            problem = ": ".join(filter(None, first_problem(error)))
+            raise SettingsError(f"{path}: {problem}") from None
 
     @field_validator("defaults")
     @classmethod
@@ -186,8 +186,11 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
             if name == "deploy" and settings.serving_namespace:
                 task.set_env_variable("SASREC_ROLLOUT_NAMESPACE", settings.serving_namespace)
                 task.set_env_variable("SASREC_ROLLOUT_IMAGE", IMAGE)
-            if name == "deploy" and (key := settings.serving_key):
-                kubernetes.use_secret_as_env(task, key.name, {key.key: "SASREC_ROLLOUT_API_KEY"})
+                secret = settings.serving_key
+                assert secret is not None  # the settings are refused without it
+                kubernetes.use_secret_as_env(
+                    task, secret.name, {secret.key: "SASREC_ROLLOUT_API_KEY"}
+                )
 
     return dsl.pipeline(
         name=pipeline.name,

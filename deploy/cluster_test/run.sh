@@ -134,7 +134,7 @@ doctor() { # doctor PLATFORM: would a run start?
 }
 
 night() { # night NAME PLATFORM: one run, to its verdict
-    "$python" pipeline.py submit --name "$1" --platform "$2" --gates "$here/gates.yaml" \
+    "$python" pipeline.py submit --name "$1" --dataset simulated --platform "$2" --gates "$here/gates.yaml" \
         --set train.epochs=5 --set model.dim=32 --wait --timeout 3600
 }
 

@@ -45,7 +45,7 @@ class RolloutSettings(BaseSettings):
     def _serving_wants_a_key(self) -> "RolloutSettings":
         """Without one the smoke test gets 401, and a good rollout would be taken back."""
         if self.namespace and not self.api_key:
-            raise ValueError(
+            raise RolloutError(
                 "SASREC_ROLLOUT_NAMESPACE is set and SASREC_ROLLOUT_API_KEY is not; "
                 "give `serving_key` in the platform settings"
             )

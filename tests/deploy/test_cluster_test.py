@@ -97,10 +97,11 @@ def test_the_nights_differ_in_the_rollout_alone_and_have_every_secret_that_is_ma
 
 def test_every_pipeline_command_is_understood():
     commands = typer.main.get_command(pipeline.app).commands
-    used = re.findall(r'"\$python" pipeline\.py ([\w-]+) (.*(?:\\\n.*)*)', SCRIPT)
+    lines = SCRIPT.replace("\\\n", " ")
+    used = re.findall(r'"\$python" pipeline\.py ([\w-]+) (.*)', lines)
     assert {name for name, _ in used} == {"doctor", "submit"}
     for name, options in used:
-        words = re.sub(r'\\\n|"\$(\w+)(?:/[\w.]+)?"|"\$\d"', " x ", options).split()
+        words = re.sub(r'"\$[^"]*"', "x", options).split()
         commands[name].make_context(name, words, resilient_parsing=False)
 
 

@@ -38,8 +38,8 @@ class Cluster:
     stuck: set[str] = field(default_factory=set)
     statuses: dict[str, list[int]] = field(default_factory=dict)
     served: Callable[[str], tuple[int, dict[str, Any]]] = lambda image: (200, {})
-    objects: Objects = field(default_factory=Objects)
     api_key: str = "smoke-test"
+    objects: Objects = field(default_factory=Objects)
     applies: list[dict[str, Any]] = field(default_factory=list)
     _looks: int = 10
 

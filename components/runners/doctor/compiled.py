@@ -103,7 +103,7 @@ def smoke_test_key(target: Target) -> Iterator[Finding]:
         yield bad(
             "smoke test's key",
             "serving_namespace is set, but deploy has no key, and serving would refuse it",
-            "serving_key in the platform settings: Secret and key of a `recommend` key",
+            "serving_key in the platform settings, and `python -m serving.create_keys`",
         )
 
 

@@ -11,7 +11,9 @@ from components.runners.doctor.target import Target
 
 _STORAGE_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 _IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
-_SERVING_KEYS = ("sasrec-api-keys", "api_keys.json")
+_API_KEYS = "sasrec-api-keys"
+_SERVING_KEYS = ("api_keys.json", "metrics")
+"""What serving reads, and what Prometheus presents to it."""
 
 
 def claim(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
@@ -72,7 +74,8 @@ def secret_keys(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
     for name, key in sorted(target.secret_keys):
         yield from _has_key(cluster, target.namespace, name, key)
     if (serving := target.platform.serving_namespace) is not None:
-        yield from _has_key(cluster, serving, *_SERVING_KEYS)
+        for key in _SERVING_KEYS:
+            yield from _has_key(cluster, serving, _API_KEYS, key)
 
 
 def _has_key(cluster: KubernetesFacts, namespace: str, name: str, key: str) -> Iterator[Finding]:

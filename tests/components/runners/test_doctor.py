@@ -64,7 +64,7 @@ def right_cluster():
         f"{CORE}/team-a/secrets/registry": secret(
             **{".dockerconfigjson": json.dumps({"auths": {"registry.example.com": {}}})}
         ),
-        f"{CORE}/sasrec/secrets/sasrec-api-keys": secret(**{"api_keys.json": "{}"}),
+        f"{CORE}/sasrec/secrets/sasrec-api-keys": secret(**{"api_keys.json": "{}", "metrics": "m"}),
         ARGO: argo("Always"),
         "/api/v1/nodes/n1": node,
         f"{CRDS}/trainjobs.trainer.kubeflow.org": {},
@@ -230,6 +230,10 @@ FAULTS = {
     "no keys of serving": (
         without(f"{CORE}/sasrec/secrets/sasrec-api-keys"),
         "is not in sasrec",
+    ),
+    "nothing for Prometheus to present": (
+        changed(f"{CORE}/sasrec/secrets/sasrec-api-keys", secret(**{"api_keys.json": "{}"})),
+        "has no metrics in sasrec",
     ),
     "no pull secret": (without(f"{CORE}/team-a/secrets/registry"), "is not in team-a"),
     "a pull secret for another": (

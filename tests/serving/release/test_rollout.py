@@ -152,7 +152,7 @@ def test_a_key_that_serving_does_not_know_is_said(cluster, store):
 
 
 def test_a_rollout_without_a_key_is_refused_before_anything_moves():
-    with pytest.raises(ValueError, match="SASREC_ROLLOUT_API_KEY is not"):
+    with pytest.raises(RolloutError, match="SASREC_ROLLOUT_API_KEY is not"):
         RolloutSettings(namespace="sasrec")
     assert RolloutSettings().namespace == ""
 
