@@ -26,6 +26,7 @@ from components.support.settings import build_config
 from components.support.stage import STAGES, read_stages
 from sasrec.data.simulated import Storefront
 from serving.registry import ModelStore
+from serving.release import processes
 from tests.components.kfp import KfpServer
 from tests.components.kfp.access import Access
 from tests.components.kfp.argo import Clock, Phase
@@ -62,6 +63,12 @@ def serving(tmp_path):
     with running(cluster) as url:
         cluster.write_kubeconfig(tmp_path / "kubeconfig", url)
         yield cluster, url
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A busy machine is no fault: `deploy` waits for its server as long as it takes."""
+    monkeypatch.setattr(processes, "START_SECONDS", 600)
 
 
 @pytest.fixture

@@ -24,12 +24,12 @@ def run_moment(scheduled_at: str, environment: Mapping[str, str] = os.environ) -
     on this machine has no scheduled time: its moment is now.
 
     Raises:
-        ValueError: the server left the placeholder as it was; one line.
+        RuntimeError: the server left the placeholder as it was; one line.
     """
     if environment.get("SASREC_LOCAL_RUN"):
         return datetime.now(UTC)
     if scheduled_at.startswith(_UNRESOLVED) or not scheduled_at:
-        raise ValueError(
+        raise RuntimeError(
             f"Kubeflow Pipelines did not fill in the run's time ('{scheduled_at}'); it is older "
             "than 2.17.0, upgrade it"
         )

@@ -6,6 +6,7 @@ import json
 import re
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -49,6 +50,7 @@ class KfpServer:
         tag_name: what it says of its version, where that differs.
         packages: the stored documents, per pipeline version.
         default_account: what a run acts as that names no account.
+        on_run: is told the id of each run that is created.
     """
 
     def __init__(self) -> None:
@@ -61,6 +63,7 @@ class KfpServer:
         self.tag_name: str | None = None
         self.packages: dict[str, Package] = {}
         self.default_account = "default-editor"
+        self.on_run: Callable[[str], None] | None = None
         self._client = kfp_api.ApiClient()
 
     def fail(self, pattern: str, *answers: int | str) -> None:
@@ -198,6 +201,8 @@ class KfpServer:
         if collection == "runs":
             stored.state = "PENDING"
         table.append(stored)
+        if collection == "runs" and self.on_run:
+            self.on_run(stored.run_id)
         return 200, self._client.sanitize_for_serialization(stored)
 
     def _list(

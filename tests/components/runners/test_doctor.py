@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 import pipeline
 from components.runners import endpoint as endpoint_module
 from components.runners.cluster import Cluster
-from components.runners.doctor import Target, check_all, would_start
+from components.runners.doctor import Target, check_all, probe, run_probe, would_start
 from components.runners.doctor.finding import Verdict
 from components.runners.doctor.kubernetes_facts import KubernetesFacts
 from components.runners.endpoint import Endpoint
@@ -100,8 +101,9 @@ class Bench:
             account is None or access.allows(account, *about)
         )
 
-    def findings(self):
-        """What the doctor finds, as verdict and line."""
+    @contextmanager
+    def target(self):
+        """What the doctor examines."""
         package = self.folder / "pipeline.yaml"
         package.write_text(self.text)
         with running(InCluster(self.kubeflow)) as kubeflow, running(self.kubernetes) as url:
@@ -113,7 +115,7 @@ class Bench:
                 namespace="team-a",
                 service_account="sasrec-pipeline",
             )
-            target = Target(
+            yield Target(
                 self.platform,
                 package,
                 Cluster(endpoint),
@@ -121,6 +123,10 @@ class Bench:
                 namespace="team-a",
                 account="sasrec-pipeline",
             )
+
+    def findings(self):
+        """What the doctor finds, as verdict and line."""
+        with self.target() as target:
             return list(check_all(target, offline=False))
 
     def faults(self):
@@ -338,6 +344,29 @@ def test_the_operator_of_prometheus_is_wanted_but_not_needed(bench):
     assert any("no alerts" in finding.said for finding in findings)
 
 
+@pytest.mark.parametrize("broken", [None, "find-locked", "reach"])
+def test_the_probe_runs_five_small_pods_and_says_what_each_found(bench, monkeypatch, broken):
+    monkeypatch.setattr(probe, "why_failed", lambda status, namespace: [f"{status.failed} failed"])
+    tasks = ["write", "hold-lock", "see-rename", "find-locked", "reach"]
+
+    def end(run_id):
+        states = {task: "FAILED" if task == broken else "SUCCEEDED" for task in tasks}
+        bench.kubeflow.set_run(run_id, "FAILED" if broken else "SUCCEEDED", states)
+
+    bench.kubeflow.on_run = end
+    with bench.target() as target:
+        findings = run_probe(target, timeout_seconds=5)
+    assert {finding.check for finding in findings} == {f"probe: {task}" for task in tasks}
+    assert [f.check for f in findings if f.verdict is Verdict.BAD] == (
+        [f"probe: {broken}"] if broken else []
+    )
+    # Its pods are as a run's: the same image, volume, secrets and account.
+    [package] = bench.kubeflow.packages.values()
+    assert {pod["pvcMount"][0]["constant"] for pod in package.executors.values()} == {"sasrec-home"}
+    [run] = bench.kubeflow.tables["runs"]
+    assert run.service_account == "sasrec-pipeline"
+
+
 def test_without_a_cluster_the_compiled_files_are_examined(monkeypatch):
     words = ["doctor", "--offline", "--platform", "deploy/platform.yaml"]
     result = CliRunner().invoke(pipeline.app, words)
@@ -350,7 +379,9 @@ def test_without_a_cluster_the_compiled_files_are_examined(monkeypatch):
 def test_no_endpoint_and_no_kubeconfig_are_faults(monkeypatch, tmp_path):
     monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
     monkeypatch.setattr(config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    result = CliRunner().invoke(pipeline.app, ["doctor", "--json"])
+    result = CliRunner().invoke(
+        pipeline.app, ["doctor", "--json", "--platform", "deploy/platform.yaml"]
+    )
     assert result.exit_code == 1
     said = {f["said"] for f in json.loads(result.stdout) if f["verdict"] == "✗"}
     assert {"no endpoint is named", "no kubeconfig leads to a cluster"} <= said

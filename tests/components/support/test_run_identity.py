@@ -22,7 +22,7 @@ def test_the_moment_of_a_run_is_the_one_that_kubeflow_fills_in():
 
 @pytest.mark.parametrize("version", [(2, 5, 0), (2, 15, 0), (2, 16, 1)])
 def test_a_server_that_fills_in_nothing_is_named(version):
-    with pytest.raises(ValueError, match=r"older than 2\.17\.0") as error:
+    with pytest.raises(RuntimeError, match=r"older than 2\.17\.0") as error:
         run_moment(as_the_driver_gives_it(PLACEHOLDER, version), {})
     assert "\n" not in str(error.value)
 
