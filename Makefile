@@ -9,11 +9,12 @@ BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,
 ARGS ?=
 PIP := $(PYTHON) -m pip --disable-pip-version-check -q
 PINS := pyproject.toml constraints.txt
+COMMA := ,
 
-.PHONY: help run serve monitor demo compile image test lint clean
+.PHONY: help run serve monitor demo compile image cluster-test check test lint docs clean
 
 help:  ## Say what can be done
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/.run  ## Run the pipeline on this machine, end to end (ARGS="--dataset ml-1m ...")
 	@$(PYTHON) pipeline.py run $(ARGS)
@@ -33,7 +34,13 @@ compile: $(VENV)/.run  ## Compile the pipeline for Kubeflow into pipeline.yaml
 image:  ## Build the one image with docker, podman or buildah (ARGS="--build-arg VARIANT=cpu")
 	@deploy/build_image.sh $(ARGS)
 
-test: lint  ## Lint, type-check, check the import arrows and run every test
+cluster-test: $(VENV)/.run  ## Two nights on a cluster of its own: needs Docker, kind, kubectl and jq (KEEP=1 leaves it)
+	@PYTHON=$(PYTHON) deploy/cluster_test/run.sh
+
+check: lint  ## Lint, type-check and run the fast tests: for the time between two commits
+	@$(PYTHON) -m pytest -n auto --dist loadgroup -m "not slow and not alone"
+
+test: lint  ## Lint, type-check, check the import arrows and the documents, and run every test
 	@$(PYTHON) -m pytest -n auto --dist loadgroup -m "not alone"
 	@$(PYTHON) -m pytest -m alone
 
@@ -42,6 +49,10 @@ lint: $(VENV)/.test
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+docs: $(VENV)/.test  ## The documentation site on this machine, rebuilt at every change
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs serve
 
 clean:  ## Remove the environment; runs/ and var/ stay
 	rm -rf $(VENV) build *.egg-info
@@ -59,5 +70,6 @@ $(VENV)/.run: $(PINS) | $(VENV)/bin/python
 
 $(VENV)/.test: $(PINS) | $(VENV)/bin/python
 	@echo "Installing the pinned packages and the test tools into $(VENV) (a few minutes, once) ..."
-	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@command -v java >/dev/null || echo "No Java on the PATH: the tests of the Spark profile will be skipped."
+	@$(PIP) install -c constraints.txt -e '.[dev$(if $(shell command -v java),$(COMMA)spark)]'
 	@touch $(VENV)/.run $@

@@ -13,6 +13,7 @@ import torch
 
 ELSEWHERE = {
     "--data-dir": "DIR",
+    "--work-dir": "DIR",
     "--home": "SITE",
     "--rectools-python": "VENV/bin/python",
     "--reference-python": "VENV/bin/python",

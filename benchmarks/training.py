@@ -69,7 +69,7 @@ def write_inputs(data: SequenceDataset, folder: Path) -> dict[str, str]:
     data.save(folder / "sequences")
     train = pd.DataFrame(
         {
-            "user_id": pd.Series(data.train_users).repeat(data.train.lengths).to_numpy(),
+            "user_id": pd.Series(list(data.train_users)).repeat(data.train.lengths).to_numpy(),
             "item_id": data.train.items,
             "datetime": pd.to_datetime(data.train.timestamps, unit="us"),
         }
@@ -77,7 +77,7 @@ def write_inputs(data: SequenceDataset, folder: Path) -> dict[str, str]:
     train.to_csv(folder / "train.csv", index=False)
     first = data.validation.targets.cu_seqlens[:-1]
     validation = {
-        "user_id": data.validation.user_ids,
+        "user_id": list(data.validation.user_ids),
         "item_id": data.validation.targets.items[first],
     }
     pd.DataFrame(validation).to_csv(folder / "validation.csv", index=False)

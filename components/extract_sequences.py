@@ -10,21 +10,29 @@ def extract_sequences(
     home: str,
     run_dir: str,
     features: Input[Dataset],
+    interactions: Input[Dataset],
     split: Input[Dataset],
     sequences: Output[Dataset],
 ):
     """Write packed training histories, and evaluation histories with their targets."""
+    from functools import partial
     from pathlib import Path
 
+    from components.support.metadata import storable
     from components.support.stage import stage
-    from feature_repo.extract import sequences_as_of
+    from feature_repo.extract import stream_sequences
     from sasrec.data.dataset import SequenceDataset
+    from sasrec.data.event_weights import read_event_weights
     from sasrec.data.splits import Split
 
     with stage("extract_sequences", run_dir) as current:
         cut = Split.load(Path(split.path))
-        histories = sequences_as_of(Path(home) / "feature_store", cut.cutoffs)
-        dataset = SequenceDataset.from_histories(cut, histories)
-        dataset.save(Path(sequences.path))
-        sequences.metadata.update(dataset.description)
+        SequenceDataset.write(
+            Path(sequences.path),
+            cut,
+            partial(stream_sequences, Path(home) / "feature_store"),
+            read_event_weights(Path(interactions.path)),
+        )
+        dataset = SequenceDataset.load(Path(sequences.path))
+        sequences.metadata.update(storable(dataset.description))
         current.detail = f"{len(dataset.train):,} users, {len(dataset.train.items):,} events"

@@ -25,6 +25,7 @@ def ingest(
     from pathlib import Path
 
     from components.support.data_state import DataState
+    from components.support.metadata import storable
     from components.support.settings import RunConfig
     from components.support.stage import stage
     from feature_repo.lake.clean import Window
@@ -51,6 +52,9 @@ def ingest(
                 now=now,
                 retention=retention,
             )
+            # An order without time cannot be cut; only who asks for it gets to hear that.
+            ordered_only = lake.state.clock == "row-order" and not run.names_as_of
+            until = None if ordered_only else run.data.as_of
             report, cut = write_site_data(
                 lake,
                 interactions=Path(interactions.path),
@@ -59,7 +63,7 @@ def ingest(
                 split=Path(split.path),
                 name=run.data.dataset or Path(home).name,
                 roles=Roles.parse(run.events.roles),
-                window=Window(run.data.as_of, retention),
+                window=Window(until, retention),
                 now=run.data.as_of or now,
                 attribution=timedelta(hours=run.events.attribution_hours),
                 cut=run.split.model_dump(),
@@ -69,13 +73,11 @@ def ingest(
             batch = lake.state.grown
         Path(data_report.path).write_text(report.to_markdown())
         (current.run_dir / "data.json").write_text(json.dumps(report.to_dict(), indent=2))
-        interactions.metadata.update(
-            {name: value for name, value in report.to_dict().items() if value is not None}
-        )
-        split.metadata.update({name: value for name, value in cut.items() if value is not None})
+        interactions.metadata.update(storable(report.to_dict()))
+        split.metadata.update(storable(cut))
         state = DataState.of(run, batch=batch, rows=report.rows_read, as_of=run.data.as_of or now)
-        state.save(current.run_dir)
         verdict = "nothing new" if state.equals_champion(Path(home)) else "new"
+        state.save(current.run_dir, new=verdict == "new")
         current.detail = (
             f"{report.events:,} interactions, split {cut['sha256'][:12]}"
             if verdict == "new"

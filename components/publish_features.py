@@ -21,22 +21,23 @@ def publish_features(
     from datetime import UTC, datetime
     from pathlib import Path
 
-    import pyarrow.parquet as pq
-
+    from components.support.metadata import storable
     from components.support.stage import stage
     from feature_repo.check_skew import check_skew
     from feature_repo.history import open_history
+    from feature_repo.increments import add_new
     from feature_repo.publish import publish
     from sasrec.data.splits import Split
     from serving.settings import load_settings
 
     with stage("publish_features", run_dir) as current:
         store = Path(home) / "feature_store"
+        new_events = add_new(Path(interactions.path), store / "interactions", store / "spill")
         report = publish(
             store,
-            interactions=pq.read_table(interactions.path),
-            items=pq.read_table(items.path),
-            impressions=pq.read_table(impressions.path),
+            interactions=store / "interactions",
+            items=Path(items.path),
+            impressions=Path(impressions.path),
             cutoffs=Split.load(Path(split.path)).cutoffs,
             as_of=datetime.now(UTC),
         )
@@ -44,13 +45,19 @@ def publish_features(
         history = open_history(load_settings().history or store / "history.db")
         skew = check_skew(store, history)
         (current.run_dir / "skew.json").write_text(json.dumps(skew.to_dict(), indent=2))
+        compared = {"compared_users": skew.users, "skewed_users": skew.skewed_users}
         features.metadata.update(
-            generation=report.generation,
-            rows=report.rows,
-            compared_users=skew.users,
-            skewed_users=skew.skewed_users,
+            storable(
+                {
+                    "generation": report.generation,
+                    "rows": report.rows,
+                    "new_events": new_events,
+                    "incremental": report.incremental,
+                    **compared,
+                }
+            )
         )
         current.detail = (
-            f"{sum(report.rows.values()):,} feature rows, "
+            f"{sum(report.rows.values()):,} feature rows, {new_events:,} new events, "
             f"{skew.skewed_users} of {skew.users} users skewed"
         )

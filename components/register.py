@@ -23,6 +23,7 @@ def register(
 
     from components.support import data_state
     from components.support.fingerprint import code_version
+    from components.support.metadata import storable
     from components.support.stage import stage
     from sasrec.data.dataset import SequenceDataset
     from sasrec.evaluation.evaluate import MODEL, Evaluation
@@ -38,7 +39,7 @@ def register(
             Path(model.path),
             dataset.vocabulary,
             items=pq.read_table(items.path),
-            interactions=pq.read_table(interactions.path),
+            interactions=pq.read_table(interactions.path, columns=["item_id", "timestamp"]),
         )
         snapshot = TrainingSnapshot.take(Path(model.path), dataset.train)
         snapshot.save(Path(model.path))
@@ -54,5 +55,6 @@ def register(
             golden=golden.record(Path(model.path), *dataset.examples(count=8)),
             extra_files=list(Path(evaluation.path).glob(calibration.FILE)),
         )
-        registered.metadata["version"] = current.detail = version
+        registered.metadata.update(storable({"version": version}))
+        current.detail = version
     return version

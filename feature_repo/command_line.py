@@ -1,5 +1,7 @@
 """What the commands of this package ask about a site; serving's variables answer as well."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +49,12 @@ def history_of(home: Path, history: str | None) -> str | Path:
 def log_of(home: Path, log: Path | None) -> Path:
     """Where the site's event log is."""
     return log or home / "event_log"
+
+
+def end_process(reason: str) -> None:
+    """End a command whose lease on the site another one took over."""
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(command: Callable[..., None]) -> None:

@@ -6,14 +6,20 @@ from pathlib import Path
 
 import duckdb
 
-MEMORY_LIMIT = "4GB"
-"""Of DuckDB, beyond which it spills to disk."""
+from sasrec.resources import duckdb_settings
 
 
-def connect(memory_limit: str, spill: Path) -> duckdb.DuckDBPyConnection:
-    """DuckDB in memory, up to `memory_limit` of it, and beyond that in the folder `spill`."""
-    connection = duckdb.connect(config={"memory_limit": memory_limit})
-    connection.execute("SET temp_directory = $1", [str(spill)])
+def connect(
+    spill: Path | None = None, memory_limit: str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """DuckDB in memory, within what this process's container has for it.
+
+    Args:
+        spill: folder for what does not fit; nowhere by default, for small questions.
+        memory_limit: as in `duckdb_settings`.
+    """
+    connection = duckdb.connect(config=duckdb_settings(memory_limit))
+    connection.execute(f"SET temp_directory = {text(str(spill or ''))}")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
     return connection

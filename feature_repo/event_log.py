@@ -8,6 +8,11 @@ A server may hold its segment open for long, so that a user's records cannot be 
 once. `forgotten.json` beside the segments (SHA-256 of the user id -> microseconds since the epoch)
 makes every reader skip them from the moment that a user is forgotten. A record that is taken out
 leaves an empty one of its length: readers remember how far they came in bytes.
+
+Whether a segment has a writer is asked in two ways. Its writer holds an exclusive `flock`, which
+processes of the writer's own host see; its name says which host that is. On a network volume other
+hosts may not see the lock (`nolock`), so for them a writer lives until its segment was not written
+or touched for `ABANDONED_SECONDS` of the volume's own time.
 """
 
 import fcntl
@@ -15,14 +20,19 @@ import struct
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import orjson
 
+from feature_repo.host import this_host
+from feature_repo.lease import written_now
 from sasrec.errors import DataError
 
+ABANDONED_SECONDS = 300.0
+"""After which silence a segment of another host has no writer; a writer touches it far oftener."""
 FORGOTTEN = "forgotten.json"
 _GONE = "none"  # the type of what is left of a record that was taken out
 HEADER = struct.Struct("<II")
@@ -75,30 +85,23 @@ def next_span(segment: Path, start: int, limit: int) -> tuple[int, int]:
     with segment.open("rb") as file:
         file.seek(start)
         content = file.read(limit)
-        end = start + sum(map(len, frames(content)))
-        if start + len(content) < size and end > start:
-            return end, 0  # the limit cut a record
-        rest = content[end - start :]
-        if _is_whole(rest) and not _is_held(file):
-            raise DataError(
-                f"{segment}: the record at byte {end:,} is damaged, and what follows it cannot be "
-                "read; restore the file from a backup, or move it out of the log"
-            )
+    end = start + sum(map(len, frames(content)))
+    if start + len(content) < size and end > start:
+        return end, 0  # the limit cut a record
+    rest = content[end - start :]
+    if _is_whole(rest):
+        with finished(segment) as ended:
+            if ended is not None:
+                raise DataError(
+                    f"{segment}: the record at byte {end:,} is damaged, and what follows it cannot "
+                    "be read; restore the file from a backup, or move it out of the log"
+                )
     return end, len(rest)
 
 
 def _is_whole(rest: bytes) -> bool:
     """Whether a record that does not check lies there in its full length."""
     return len(rest) >= HEADER.size and len(rest) >= HEADER.size + HEADER.unpack_from(rest)[0]
-
-
-def _is_held(file: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    fcntl.flock(file, fcntl.LOCK_UN)
-    return False
 
 
 def _refuse_shorter(segment: Path, size: int, read: int) -> None:
@@ -118,6 +121,33 @@ def _records(content: bytes, forgotten: dict[str, int]) -> Iterator[Record]:
 def segments(folder: Path) -> list[Path]:
     """Segment files, oldest first; none if the folder is absent."""
     return sorted(Path(folder).glob("*.log"))
+
+
+def host_of(segment: Path) -> str:
+    """The host of a segment's writer, as `this_host()` has it; empty where its name has none."""
+    _, *parts = segment.stem.split("-")
+    return parts[0] if len(parts) == 2 else ""
+
+
+@contextmanager
+def finished(segment: Path) -> Iterator[BinaryIO | None]:
+    """The file of a segment, to be read and changed here alone; None while it has a writer."""
+    # For writing: NFS gives exclusive locks on nothing else.
+    with segment.open("r+b") as file:
+        own = host_of(segment) == this_host()
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        except OSError:
+            own = False  # no locks on this volume
+        yield file if own or _silence(segment) > ABANDONED_SECONDS else None
+
+
+def _silence(segment: Path) -> float:
+    """Seconds since a segment was written or touched, by the clock of its volume."""
+    return written_now(segment.parent) - segment.stat().st_mtime
 
 
 def frames(segment: bytes) -> Iterator[bytes]:
@@ -156,10 +186,8 @@ def forget(folder: Path, user_id: str) -> int:
 
 def _cut(segment: Path, forgotten: dict[str, int]) -> bool:
     """Empty the records of the forgotten users; False if a writer holds the segment."""
-    with segment.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with finished(segment) as file:
+        if file is None:
             return False
         content = file.read()
         before = list(frames(content))

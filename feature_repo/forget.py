@@ -9,9 +9,19 @@ import pyarrow.parquet as pq
 import typer
 
 from feature_repo import event_log
-from feature_repo.command_line import History, Home, Log, feature_store_of, history_of, log_of, run
+from feature_repo.command_line import (
+    History,
+    Home,
+    Log,
+    end_process,
+    feature_store_of,
+    history_of,
+    log_of,
+    run,
+)
 from feature_repo.history import HistoryStore, open_history
 from feature_repo.lake.lake import Lake, only_writer, open_lake
+from feature_repo.lease import held
 from feature_repo.online import OnlineHistory
 from feature_repo.publish import read_report
 from feature_repo.store import delete_online, generations, only_publisher, published_generation
@@ -82,7 +92,7 @@ def main(
 ) -> None:
     """Remove a user from online stores, tables, data and log; exit 1 if anything is left."""
     store = open_history(history_of(home, history))
-    with only_writer(home):
+    with held(home, "feature_repo.forget", end_process), only_writer(home):
         left = forget(feature_store_of(home), log_of(home, log), store, open_lake(home), user)
     print("left of the user:", ", ".join(f"{place} {rows}" for place, rows in left.items()))
     raise typer.Exit(any(left.values()))

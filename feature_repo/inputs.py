@@ -18,7 +18,7 @@ STEP = "INTERVAL 1 MICROSECOND"
 
 @dataclass(frozen=True)
 class Partitions:
-    """Interactions as Parquet files in `day=YYYY-MM-DD` folders.
+    """Interactions as Parquet files of a folder that grows, such as one file a day.
 
     Attributes:
         known: file name -> size and modification time, of all files that can be read.
@@ -55,8 +55,8 @@ def write_days(interactions: pa.Table, folder: Path) -> None:
 
 
 def find_partitions(folder: Path, previous: dict[str, str]) -> Partitions:
-    """The day files of `folder`; `previous` are those of the last publish, or empty to read all."""
-    files = sorted(folder.glob("day=*/*.parquet"))
+    """The files of `folder`; `previous` are those of the last publish, or empty to read all."""
+    files = sorted(folder.rglob("*.parquet"))
     stamps = {
         str(path.relative_to(folder)): f"{path.stat().st_size}-{path.stat().st_mtime_ns}"
         for path in files

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from feature_repo.command_line import Home, Log, log_of, run
+from feature_repo.command_line import Home, Log, end_process, log_of, run
 from feature_repo.lake.intake import take_in
 from feature_repo.lake.lake import only_writer, open_lake
+from feature_repo.lease import held
 
 
 def main(
@@ -16,7 +17,7 @@ def main(
     retention: Annotated[float, typer.Option(help="Oldest event to take, days.")] = 3650,
 ) -> None:
     """Add what the service logged to the site's data, and say what was left out and why."""
-    with only_writer(home):
+    with held(home, "feature_repo.intake", end_process), only_writer(home):
         taken = take_in(
             open_lake(home),
             log_of(home, log),

@@ -8,10 +8,8 @@ next publish removes what it left.
 import json
 import shutil
 import time
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,14 @@ import pyarrow as pa
 
 from feature_repo import spark, tables
 from feature_repo.checks import Check, Limits, run_checks
-from feature_repo.connection import MEMORY_LIMIT, connect
+from feature_repo.connection import connect
 from feature_repo.definitions import definitions
 from feature_repo.inputs import create_latest, find_partitions, load
+from feature_repo.online_load import load_online, take_over
 from feature_repo.profiles import choose_profile
 from feature_repo.store import (
     CUTOFFS,
     GENERATIONS,
-    bounded_memory,
     configure,
     let_readers_in,
     make_current,
@@ -39,7 +37,6 @@ from feature_repo.store import (
 from feature_repo.tables import HISTORY_LIMIT, SPILL
 from sasrec.errors import DataError
 
-ONLINE_VIEWS = ["user_sequence", "user_stats", "item_stats"]
 REPORT = "report.json"
 
 
@@ -57,9 +54,10 @@ class PublishReport:
         newest_event: ISO 8601, the latest timestamp among them.
         future_events: interactions after `as_of`, left out.
         incremental: new partitions were added to the last publish; False for a full build.
-        folder: of day files, if the interactions were given as one.
-        partitions: the day files that are in, by name, each with its size and modification time.
-        quarantined: day files that could not be read, each with the reason.
+        folder: of the interactions' files, if they were given as one.
+        partitions: the files that are in, by name, each with its size and modification time.
+        quarantined: files that could not be read, each with the reason.
+        loaded: rows written to the online store; those that had not changed are taken over.
         checks: of quality and freshness, see `feature_repo.checks`.
         seconds: of building the tables, applying the definitions and loading the online store.
     """
@@ -76,6 +74,7 @@ class PublishReport:
     folder: str | None
     partitions: dict[str, str]
     quarantined: dict[str, str]
+    loaded: int
     checks: list[Check]
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -90,7 +89,7 @@ def publish(
     as_of: datetime,
     profile: str | None = None,
     limits: Limits | None = None,
-    memory_limit: str = MEMORY_LIMIT,
+    memory_limit: str | None = None,
 ) -> PublishReport:
     """Make `repo_dir` serve the features of `interactions`, and of no event after `as_of`.
 
@@ -110,7 +109,7 @@ def publish(
             "production" or "cluster"; by default what `profiles.PROFILE_SETTING` says. "cluster"
             builds on Spark, see `feature_repo.spark`, and always in full. The tables are the same.
         limits: what quality checks tolerate; by default `Limits()`.
-        memory_limit: of DuckDB, beyond which it spills to disk.
+        memory_limit: of DuckDB, as in `store.connect`.
 
     Raises:
         DataError: there are no events, a check failed (its reason is the message), or another
@@ -128,7 +127,7 @@ def publish(
         seconds = {}
 
         started = time.monotonic()
-        with connect(memory_limit, generation / SPILL) as connection:
+        with connect(generation / SPILL, memory_limit) as connection:
             facts = _build(
                 connection,
                 generation,
@@ -141,24 +140,28 @@ def publish(
                 on_spark,
             )
             checks = run_checks(connection, previous, limits or Limits())
-        shutil.rmtree(generation / SPILL)
         seconds["build"] = time.monotonic() - started
         if failed := [check for check in checks if check.verdict == "fail"]:
             raise DataError(f"feature store: {'; '.join(check.reason for check in failed)}")
 
-        started = time.monotonic()
-        store = open_store(generation)
-        store.apply(definitions(generation, on_spark))
-        seconds["apply"] = time.monotonic() - started
+        with connect(generation / SPILL, memory_limit) as connection:
+            taken_over = None
+            if facts["incremental"] and take_over(connection, generation, previous, as_of):
+                taken_over = previous
+            started = time.monotonic()
+            store = open_store(generation)
+            store.apply(definitions(generation, on_spark))
+            seconds["apply"] = time.monotonic() - started
 
-        started = time.monotonic()
-        # Feast reports its progress by printing.
-        with bounded_memory(generation, memory_limit), redirect_stdout(StringIO()):
-            store.materialize(datetime(1970, 1, 1, tzinfo=UTC), as_of, feature_views=ONLINE_VIEWS)
+            started = time.monotonic()
+            loaded = load_online(connection, store, generation, as_of, taken_over)
+            seconds["materialize"] = time.monotonic() - started
         let_readers_in(generation)
-        seconds["materialize"] = time.monotonic() - started
+        shutil.rmtree(generation / SPILL)
 
-        report = PublishReport(generation.name, checks=checks, seconds=seconds, **facts)
+        report = PublishReport(
+            generation.name, loaded=loaded, checks=checks, seconds=seconds, **facts
+        )
         (generation / REPORT).write_text(json.dumps(asdict(report), indent=2))
         make_current(repo_dir, generation)
         return report

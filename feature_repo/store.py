@@ -20,6 +20,7 @@ from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from redis import Redis
 
 from feature_repo.connection import connect
+from feature_repo.volume import refuse_network_volume
 from sasrec.errors import DataError
 
 os.environ.setdefault("FEAST_USAGE", "False")
@@ -58,10 +59,10 @@ def open_store(generation: Path) -> FeatureStore:
 
 
 @contextmanager
-def bounded_memory(folder: Path, memory_limit: str) -> Iterator[None]:
+def bounded_memory(folder: Path, memory_limit: str | None = None) -> Iterator[None]:
     """Within, Feast's joins take up to `memory_limit` in this process and spill into `folder`."""
     with TemporaryDirectory(dir=folder, prefix="join-") as spill:
-        ibis.set_backend(ibis.duckdb.from_connection(connect(memory_limit, Path(spill))))
+        ibis.set_backend(ibis.duckdb.from_connection(connect(Path(spill), memory_limit)))
         yield
 
 
@@ -98,7 +99,13 @@ def let_readers_in(generation: Path) -> None:
 
 
 def configure(generation: Path, profile: str) -> None:
-    """Put the profile's `feature_store.yaml` into `generation`."""
+    """Put the profile's `feature_store.yaml` into `generation`.
+
+    Raises:
+        DataError: the profile keeps SQLite files, and the folder is on a network volume.
+    """
+    if profile == "local":
+        refuse_network_volume(generation)
     template = Template(Path(__file__).with_name(f"feature_store.{profile}.yaml").read_text())
     # Feast itself fills in what names an environment variable.
     settings = template.safe_substitute(generation=generation.name)

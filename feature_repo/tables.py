@@ -27,6 +27,9 @@ EVENTS_PER_PART = 4_000_000
 """Users are built in ranges of about this many events, so that memory does not grow with data:
 DuckDB spills sorts and joins to disk, but not the lists that it aggregates."""
 
+ROWS_PER_GROUP = 20_480
+"""Of a table's file: what a reader of few users has to read at least."""
+
 SPILL = "spill"
 """Folder of a generation for what does not fit in memory; removed before it is published."""
 
@@ -150,7 +153,10 @@ def build(connection: duckdb.DuckDBPyConnection, generation: Path) -> dict[str, 
 
 def _write(connection: duckdb.DuckDBPyConnection, query: str, folder: Path, part: int = 0) -> int:
     folder.mkdir(exist_ok=True)
-    copy = f"COPY ({query}) TO '{folder}/{part:04}.parquet' (FORMAT parquet, COMPRESSION zstd)"
+    copy = (
+        f"COPY ({query}) TO '{folder}/{part:04}.parquet'"
+        f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS_PER_GROUP})"
+    )
     return connection.execute(copy).fetchall()[0][0]
 
 

@@ -34,18 +34,20 @@ class DataState:
     def of(cls, run: RunConfig, *, batch: int, rows: int, as_of: datetime) -> "DataState":
         """Of a run whose data came in as `batch`."""
         # Where the data comes from decides nothing once it is in the lake.
-        content = run.model_dump_json(exclude={"data"})
+        content = run.model_dump_json(exclude={"data", "moment"})
         digest = hashlib.sha256(content.encode()).hexdigest()
         return cls(batch, rows, digest, as_of.isoformat())
 
-    def save(self, run_dir: Path) -> None:
-        """Write it for the stages that follow."""
-        (run_dir / FILE).write_text(json.dumps(asdict(self)))
+    def save(self, run_dir: Path, *, new: bool) -> None:
+        """Write it for the stages that follow, and whether any shall."""
+        (run_dir / FILE).write_text(json.dumps({"new": new, **asdict(self)}))
 
     @classmethod
     def load(cls, run_dir: Path) -> "DataState":
         """What `save` wrote."""
-        return cls(**json.loads((run_dir / FILE).read_text()))
+        content = json.loads((run_dir / FILE).read_text())
+        content.pop("new")
+        return cls(**content)
 
     def metadata(self) -> dict[str, str | int]:
         """For the manifest of the version that comes of it."""
@@ -59,3 +61,9 @@ class DataState:
             return False
         known = store.show(champion).metadata.get(METADATA)
         return known is not None and {**known, "as_of": None} == {**asdict(self), "as_of": None}
+
+
+def found_nothing_new(run_dir: Path) -> bool:
+    """Whether the run ended after taking in, since the champion knows it all."""
+    path = run_dir / FILE
+    return path.exists() and not json.loads(path.read_text())["new"]

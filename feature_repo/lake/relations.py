@@ -13,10 +13,10 @@ from feature_repo.lake.lake import SCHEMAS, Lake
 
 @contextmanager
 def relations(
-    lake: Lake, memory_limit: str, folder: Path | None = None
+    lake: Lake, memory_limit: str | None = None, folder: Path | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the lake's tables attached, which spills into a folder inside `folder`."""
-    with TemporaryDirectory(dir=folder) as spill, connect(memory_limit, Path(spill)) as connection:
+    with TemporaryDirectory(dir=folder) as spill, connect(Path(spill), memory_limit) as connection:
         attach(connection, lake)
         yield connection
 

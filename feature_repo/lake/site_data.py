@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feature_repo.connection import MEMORY_LIMIT
 from feature_repo.lake.clean import Window, clean
 from feature_repo.lake.engine import DuckDB, Engine
 from feature_repo.lake.imports import import_dataset
@@ -150,7 +149,7 @@ def _engine(lake: Lake, folder: Path, profile: str) -> Iterator[Engine]:
         with open_spark(lake) as engine:
             yield engine
     else:
-        with relations(lake, MEMORY_LIMIT, folder) as connection:
+        with relations(lake, folder=folder) as connection:
             yield DuckDB(connection)
 
 

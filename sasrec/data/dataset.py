@@ -1,20 +1,31 @@
 """The training and evaluation sequences of one run: extracted once, read by every later stage."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from sasrec.data.mapped import SequenceWriter, concatenate, map_packed, save_packed
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.splits import Split
+from sasrec.data.users import UserIds, UserWriter, map_users
 from sasrec.data.vocabulary import PADDING, Vocabulary
+from sasrec.errors import DataError
 
 FOLDS = ("train", "validation", "test")
+DESCRIPTION, VOCABULARY, USERS = "split.json", "vocabulary.json", "users.arrow"
+TARGETS = "targets"
+"""Folder of an evaluated fold beside the files of its histories."""
+
+Histories = Callable[[pa.Table], Iterator[pa.Table]]
+"""(user_id, cutoff) rows -> their histories in pieces, row for row: `item_ids` and `timestamps`
+lists, and `event_types` where events are to be weighed."""
 
 
 @dataclass(frozen=True)
@@ -31,46 +42,86 @@ class SequenceDataset:
 
     description: dict[str, Any]
     vocabulary: Vocabulary
-    train_users: list[str]
+    train_users: Sequence[str]
     train: PackedSequences
     validation: EvaluationSet
     test: EvaluationSet
 
     @classmethod
-    def from_histories(cls, split: Split, histories: pa.Table) -> "SequenceDataset":
-        """Encode what the feature store answered for `split.cutoffs`.
+    def from_histories(
+        cls, split: Split, histories: pa.Table, event_weights: Mapping[str, float] | None = None
+    ) -> "SequenceDataset":
+        """Encode what the feature store answered for `split.cutoffs`, in memory.
 
         Args:
             split: the cut of the interactions.
             histories: `item_ids` and `timestamps` lists, row for row with `split.cutoffs`.
+            event_weights: as in `write`.
 
         Raises:
-            ValueError: the feature store answered another number of rows than were asked.
+            DataError: the feature store answered another number of rows than were asked.
         """
         if len(histories) != len(split.cutoffs):
-            raise ValueError(
+            raise DataError(
                 f"feature store: {len(split.cutoffs)} histories asked, {len(histories)} answered"
             )
         vocabulary = Vocabulary(split.known_items)
         folds = {}
         for fold in FOLDS:
-            rows = pc.equal(split.cutoffs["fold"], fold)
-            users = split.cutoffs.filter(rows)["user_id"]
-            history = histories.filter(rows)
-            packed = _pack(
-                history["item_ids"], history["timestamps"], vocabulary, keep_unknown=False
+            answered = histories.filter(pc.equal(split.cutoffs["fold"], fold))
+            weights = event_weights if fold == "train" else None
+            parts = list(_encode_fold(fold, split, [answered], vocabulary, weights))
+            folds[fold] = (
+                UserIds(pa.chunked_array([c for part in parts for c in part.users.chunks])),
+                concatenate([part.histories for part in parts]),
+                concatenate([part.targets for part in parts]),
             )
-            targets = split.targets.filter(pc.equal(split.targets["fold"], fold))
-            folds[fold] = (users, packed, _targets_of(users, targets, vocabulary))
         train_users, train, _ = folds["train"]
         return cls(
-            description=split.describe(),
-            vocabulary=vocabulary,
-            train_users=train_users.to_pylist(),
-            train=train,
-            validation=_with_history("validation", *folds["validation"]),
-            test=_with_history("test", *folds["test"]),
+            split.describe(),
+            vocabulary,
+            train_users,
+            train,
+            EvaluationSet("validation", *folds["validation"]),
+            EvaluationSet("test", *folds["test"]),
         )
+
+    @staticmethod
+    def write(
+        directory: Path,
+        split: Split,
+        histories: Histories,
+        event_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """Encode what the feature store answers, piece by piece, into what `load` reads.
+
+        Args:
+            histories: the feature store, asked once per fold.
+            event_weights: event type -> weight of such an event as a target, one for types that
+                are not named; None to weigh all alike.
+
+        Raises:
+            DataError: the feature store answered another number of rows than were asked.
+        """
+        vocabulary = Vocabulary(split.known_items)
+        directory.mkdir(parents=True, exist_ok=True)
+        vocabulary.save(directory / VOCABULARY)
+        for fold in FOLDS:
+            asked = split.cutoffs.filter(pc.equal(split.cutoffs["fold"], fold))
+            folder = directory / fold
+            weights = event_weights if fold == "train" else None
+            with ExitStack() as files:
+                packed = files.enter_context(SequenceWriter(folder, weighted=weights is not None))
+                users = files.enter_context(UserWriter(folder / USERS))
+                targets = None
+                if fold != "train":
+                    targets = files.enter_context(SequenceWriter(folder / TARGETS))
+                for part in _encode_fold(fold, split, histories(asked), vocabulary, weights):
+                    users.append(part.users)
+                    packed.append(part.histories)
+                    if targets is not None:
+                        targets.append(part.targets)
+        _describe(directory, split.describe())
 
     def examples(self, count: int, max_length: int = 20) -> tuple[list[list[str]], list[list[int]]]:
         """Item ids and timestamps of the first `count` test histories, to ask a server with."""
@@ -80,104 +131,151 @@ class SequenceDataset:
         return [self.vocabulary.decode(items) for items in packed], [t.tolist() for t in times]
 
     def save(self, directory: Path) -> None:
-        """Write one Parquet file per fold, the vocabulary and the split's description."""
+        """Write a folder of arrays per fold, the vocabulary and the split's description."""
         directory.mkdir(parents=True, exist_ok=True)
-        self.vocabulary.save(directory / "vocabulary.json")
-        (directory / "split.json").write_text(json.dumps(self.description, indent=2))
-        pq.write_table(
-            pa.table({"user_id": self.train_users, **_columns("", self.train)}),
-            directory / "train.parquet",
-        )
+        self.vocabulary.save(directory / VOCABULARY)
+        save_packed(directory / "train", self.train)
+        with UserWriter(directory / "train" / USERS) as users:
+            users.append(self.train_users)
         for fold in (self.validation, self.test):
-            columns = _columns("", fold.histories) | _columns("target_", fold.targets)
-            pq.write_table(
-                pa.table({"user_id": fold.user_ids, **columns}), directory / f"{fold.name}.parquet"
-            )
+            save_packed(directory / fold.name, fold.histories)
+            save_packed(directory / fold.name / TARGETS, fold.targets)
+            with UserWriter(directory / fold.name / USERS) as users:
+                users.append(fold.user_ids)
+        _describe(directory, self.description)
 
     @classmethod
     def load(cls, directory: Path) -> "SequenceDataset":
-        """Read what `save` wrote."""
-        train = pq.read_table(directory / "train.parquet")
+        """Map what `save` or `write` wrote: arrays and ids are read where they are touched.
+
+        Raises:
+            DataError: a file is missing or cut short, or the writing did not end.
+        """
+        description = directory / DESCRIPTION
+        if not description.exists():
+            raise DataError(f"{description}: this file is missing; extract the sequences again")
+        train = map_packed(directory / "train")
         return cls(
-            description=json.loads((directory / "split.json").read_text()),
-            vocabulary=Vocabulary.load(directory / "vocabulary.json"),
-            train_users=train["user_id"].to_pylist(),
-            train=_packed("", train),
-            validation=_load_fold(directory, "validation"),
-            test=_load_fold(directory, "test"),
+            description=json.loads(description.read_text()),
+            vocabulary=Vocabulary.load(directory / VOCABULARY),
+            train_users=_map_users(directory / "train", train),
+            train=train,
+            validation=_map_fold(directory, "validation"),
+            test=_map_fold(directory, "test"),
         )
 
 
-def _pack(
-    item_ids: pa.ChunkedArray,
-    timestamps: pa.ChunkedArray,
+class _Part(NamedTuple):
+    """Consecutive users of a fold; a training fold has empty targets."""
+
+    users: pa.ChunkedArray
+    histories: PackedSequences
+    targets: PackedSequences
+
+
+def _encode_fold(
+    fold: str,
+    split: Split,
+    histories: Iterable[pa.Table],
     vocabulary: Vocabulary,
-    *,
-    keep_unknown: bool,
+    event_weights: Mapping[str, float] | None,
+) -> Iterator[_Part]:
+    """Encode the pieces of a fold's histories, each with its users and what they did next.
+
+    Users that are evaluated without any known history get popularity at serving: they say nothing
+    of the model, and are left out.
+    """
+    users = split.cutoffs.filter(pc.equal(split.cutoffs["fold"], fold))["user_id"]
+    known_ids = pa.array(vocabulary.item_ids, pa.string())
+    targets = split.targets.filter(pc.equal(split.targets["fold"], fold))
+    offsets = _target_offsets(users, targets)
+    start = 0
+    for answered in histories:
+        stop = start + len(answered)
+        packed = _pack(answered, known_ids, event_weights)
+        kept = np.arange(len(packed))
+        if fold != "train":
+            kept = np.flatnonzero(packed.lengths > 0)
+            packed = packed.select(kept)
+        first, last = offsets[min(start, len(users))], offsets[min(stop, len(users))]
+        follows = _pack_targets(
+            targets.slice(first, last - first), offsets[start : stop + 1] - first, known_ids
+        )
+        owners = users.slice(start, stop - start).take(pa.array(kept))
+        yield _Part(owners, packed, follows.select(kept) if fold != "train" else follows)
+        start = stop
+    if start != len(users):
+        raise DataError(f"feature store: {len(users)} histories asked, {start} answered")
+
+
+def _pack(
+    histories: pa.Table, known_ids: pa.Array, event_weights: Mapping[str, float] | None
 ) -> PackedSequences:
-    lengths = pc.list_value_length(item_ids).to_numpy().astype(np.int64)
-    index = pc.index_in(pc.list_flatten(item_ids), value_set=pa.array(vocabulary.item_ids))
-    items = pc.add(pc.cast(index, pa.int64()), 1).fill_null(PADDING).to_numpy()
-    times = pc.list_flatten(timestamps).cast(pa.int64()).to_numpy()
-    if not keep_unknown:
-        known = items != PADDING
-        rows = np.repeat(np.arange(len(lengths)), lengths)
-        lengths = np.bincount(rows[known], minlength=len(lengths))
-        items, times = items[known], times[known]
+    """Known events alone, with the weights of their types."""
+    lengths = pc.list_value_length(histories["item_ids"]).to_numpy().astype(np.int64)
+    items = _encode(pc.list_flatten(histories["item_ids"]), known_ids)
+    times = pc.list_flatten(histories["timestamps"]).cast(pa.int64()).to_numpy()
+    known = items != PADDING
+    owners = np.repeat(np.arange(len(lengths)), lengths)[known]
+    weights = None
+    if event_weights is not None:
+        weights = _weigh(pc.list_flatten(histories["event_types"]), event_weights)[known]
+    lengths = np.bincount(owners, minlength=len(lengths))
     cu_seqlens = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return PackedSequences(items, cu_seqlens, times)
+    return PackedSequences(items[known], cu_seqlens, times[known], weights)
 
 
-def _targets_of(
-    users: pa.ChunkedArray, targets: pa.Table, vocabulary: Vocabulary
-) -> PackedSequences:
-    """The targets of each user, in the order of `users`; `targets` is in time order per user."""
+def _pack_targets(events: pa.Table, offsets: np.ndarray, known_ids: pa.Array) -> PackedSequences:
+    """Unknown targets stay, as `PADDING`: they are misses."""
+    times = events["timestamp"].cast(pa.int64()).to_numpy()
+    return PackedSequences(_encode(events["item_id"], known_ids), offsets.astype(np.int32), times)
+
+
+def _encode(item_ids: pa.ChunkedArray, known_ids: pa.Array) -> np.ndarray:
+    """(n,) int64 indices into the vocabulary, `PADDING` for an unknown item."""
+    index = pc.index_in(item_ids, value_set=known_ids)
+    return pc.add(pc.cast(index, pa.int64()), 1).fill_null(PADDING).to_numpy()
+
+
+def _weigh(event_types: pa.ChunkedArray, event_weights: Mapping[str, float]) -> np.ndarray:
+    """(n,) float32, one for a type that is not named."""
+    names = pa.array(list(event_weights), pa.string())
+    weights = np.array([*event_weights.values(), 1.0], dtype=np.float32)
+    unnamed = len(event_weights)
+    return weights[pc.index_in(event_types, value_set=names).fill_null(unnamed).to_numpy()]
+
+
+def _target_offsets(users: pa.ChunkedArray, targets: pa.Table) -> np.ndarray:
+    """(U + 1,) where each user's targets begin: they come in the order of `users`."""
+    if not len(targets):
+        return np.zeros(len(users) + 1, dtype=np.int64)
     row = pc.index_in(targets["user_id"], value_set=users.combine_chunks()).to_numpy()
-    order = np.argsort(row, kind="stable")
-    lengths = np.bincount(row, minlength=len(users))
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    ordered = targets.take(pa.array(order))
-    lists = {
-        name: pa.ListArray.from_arrays(offsets, ordered[name].combine_chunks())
-        for name in ("item_id", "timestamp")
-    }
-    return _pack(
-        pa.chunked_array([lists["item_id"]]),
-        pa.chunked_array([lists["timestamp"]]),
-        vocabulary,
-        keep_unknown=True,
-    )
+    if (np.diff(row) < 0).any():
+        raise DataError("split: targets are not in the order of cutoffs; split again")
+    return np.concatenate([[0], np.cumsum(np.bincount(row, minlength=len(users)))])
 
 
-def _with_history(
-    name: str, users: pa.ChunkedArray, histories: PackedSequences, targets: PackedSequences
-) -> EvaluationSet:
-    """Users without any known history get popularity at serving: they say nothing of the model."""
-    rows = np.flatnonzero(histories.lengths > 0)
-    user_ids = users.take(pa.array(rows)).to_pylist()
-    return EvaluationSet(name, user_ids, histories.select(rows), targets.select(rows))
+def _describe(directory: Path, description: dict[str, Any]) -> None:
+    """Written last: what has a description was written to its end."""
+    (directory / DESCRIPTION).write_text(json.dumps(description, indent=2))
 
 
-def _columns(prefix: str, packed: PackedSequences) -> dict[str, pa.Array]:
-    offsets = pa.array(packed.cu_seqlens, pa.int32())
-    return {
-        f"{prefix}items": pa.ListArray.from_arrays(offsets, pa.array(packed.items)),
-        f"{prefix}timestamps": pa.ListArray.from_arrays(offsets, pa.array(packed.timestamps)),
-    }
+def _map_fold(directory: Path, name: str) -> EvaluationSet:
+    histories = map_packed(directory / name)
+    targets = map_packed(directory / name / TARGETS)
+    if len(targets) != len(histories):
+        raise DataError(
+            f"{directory / name / TARGETS}: holds {len(targets):,} users, the histories have "
+            f"{len(histories):,}; extract the sequences again"
+        )
+    return EvaluationSet(name, _map_users(directory / name, histories), histories, targets)
 
 
-def _packed(prefix: str, table: pa.Table) -> PackedSequences:
-    items = table[f"{prefix}items"]
-    lengths = pc.list_value_length(items).to_numpy()
-    return PackedSequences(
-        pc.list_flatten(items).to_numpy(),
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
-        pc.list_flatten(table[f"{prefix}timestamps"]).to_numpy(),
-    )
-
-
-def _load_fold(directory: Path, name: str) -> EvaluationSet:
-    table = pq.read_table(directory / f"{name}.parquet")
-    return EvaluationSet(
-        name, table["user_id"].to_pylist(), _packed("", table), _packed("target_", table)
-    )
+def _map_users(folder: Path, histories: PackedSequences) -> UserIds:
+    users = map_users(folder / USERS)
+    if len(users) != len(histories):
+        raise DataError(
+            f"{folder / USERS}: holds {len(users):,} users, the histories have "
+            f"{len(histories):,}; extract the sequences again"
+        )
+    return users

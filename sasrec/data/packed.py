@@ -9,20 +9,29 @@ import pyarrow.compute as pc
 
 from sasrec.data.vocabulary import PADDING, Vocabulary
 
+BLOCK_EVENTS = 4_000_000
+"""Events that are read at a time where all are read: what a pass takes of memory."""
+
 
 @dataclass(frozen=True)
 class PackedSequences:
     """B histories, oldest event first; history b is `items[cu_seqlens[b]:cu_seqlens[b + 1]]`.
 
+    The arrays may be memory-mapped files (`sasrec.data.mapped`), so whoever reads many events does
+    it in `blocks`, and takes a batch of histories with `select`, which copies only these.
+
     Attributes:
-        items: (T,) int64, vocabulary indices.
-        cu_seqlens: (B + 1,) int32, cumulative lengths, starting at 0 and ending at T.
+        items: (T,) int64, vocabulary indices; int32 in a file.
+        cu_seqlens: (B + 1,) int32, cumulative lengths, starting at 0 and ending at T; int64 in a
+            file.
         timestamps: (T,) int64, microseconds since the epoch.
+        weights: (T,) float32, of each event as a target; None where all weigh one.
     """
 
     items: np.ndarray
     cu_seqlens: np.ndarray
     timestamps: np.ndarray
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of histories, empty ones included."""
@@ -30,20 +39,45 @@ class PackedSequences:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(B,) int32."""
+        """(B,) integers, of the type of `cu_seqlens`."""
         return np.diff(self.cu_seqlens)
 
+    def blocks(self) -> Iterator[slice]:
+        """Consecutive ranges of events that cover all, each of at most `BLOCK_EVENTS`."""
+        for start in range(0, len(self.items), BLOCK_EVENTS):
+            yield slice(start, min(start + BLOCK_EVENTS, len(self.items)))
+
+    def parts(self) -> Iterator["PackedSequences"]:
+        """Consecutive histories, in memory, of about `BLOCK_EVENTS` events together."""
+        edges = np.arange(BLOCK_EVENTS, len(self.items), BLOCK_EVENTS)
+        rows = np.unique(np.searchsorted(self.cu_seqlens, [0, *edges]))
+        for start, stop in zip(rows, [*rows[1:], len(self)], strict=True):
+            yield self.select(np.arange(start, stop))
+
+    def counts(self, num_items: int) -> np.ndarray:
+        """(num_items + 1,) int64, events of each item; entry 0 is of `PADDING`."""
+        counts = np.zeros(num_items + 1, dtype=np.int64)
+        for block in self.blocks():
+            counts += np.bincount(self.items[block], minlength=num_items + 1)
+        return counts
+
     def select(self, rows: np.ndarray, max_length: int | None = None) -> "PackedSequences":
-        """The histories `rows` (n,), in that order, each cut to its newest `max_length` events."""
+        """The histories `rows` (n,), in that order, each cut to its newest `max_length` events.
+
+        The result is in memory, and touches nothing else of `self`.
+        """
         ends = self.cu_seqlens[rows + 1].astype(np.int64)
-        lengths = self.lengths[rows].astype(np.int64)
+        lengths = ends - self.cu_seqlens[rows]
         if max_length is not None:
             lengths = np.minimum(lengths, max_length)
         cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
         offsets = np.arange(cu_seqlens[-1]) - np.repeat(cu_seqlens[:-1], lengths)
         source = np.repeat(ends - lengths, lengths) + offsets
         return PackedSequences(
-            self.items[source], cu_seqlens.astype(np.int32), self.timestamps[source]
+            self.items[source].astype(np.int64, copy=False),
+            cu_seqlens.astype(np.int32),
+            self.timestamps[source],
+            None if self.weights is None else self.weights[source],
         )
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -100,14 +134,14 @@ class EvaluationSet:
 
     Attributes:
         name: the fold, "validation" or "test".
-        user_ids: B ids, one row per user.
+        user_ids: B ids, one row per user; a `UserIds` where they come from a file.
         histories: events strictly before the cut.
         targets: events from the cut on, in time order; an item outside the vocabulary is
             `PADDING` and counts as a miss.
     """
 
     name: str
-    user_ids: list[str]
+    user_ids: Sequence[str]
     histories: PackedSequences
     targets: PackedSequences
 

@@ -38,9 +38,9 @@ class Vocabulary:
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._index
 
-    def encode(self, item_ids: Iterable[str] | pa.Array) -> np.ndarray:
-        """Indices (n,) int64; an unknown item becomes `PADDING`. Fastest on an Arrow array."""
-        if isinstance(item_ids, pa.Array):
+    def encode(self, item_ids: Iterable[str] | pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """Indices (n,) int64; an unknown item becomes `PADDING`. Fastest on an Arrow column."""
+        if isinstance(item_ids, pa.Array | pa.ChunkedArray):
             position = pc.index_in(item_ids, value_set=pa.array(self.item_ids, pa.string()))
             return pc.add(position.cast(pa.int64()), 1).fill_null(PADDING).to_numpy()
         return np.fromiter((self._index.get(i, PADDING) for i in item_ids), dtype=np.int64)

@@ -44,13 +44,14 @@ class Catalogue:
         """Count `train`; titles and categories are from `items` (`sasrec.data.schema.ITEMS`)."""
         size = len(vocabulary) + 1
         first_seen = np.full(size, np.iinfo(np.int64).max)
-        np.minimum.at(first_seen, train.items, train.timestamps)
+        for block in train.blocks():
+            np.minimum.at(first_seen, train.items[block], train.timestamps[block])
         titles, categories = _described(vocabulary, items)
         names = sorted({name for name in categories if name})
         code = {name: index for index, name in enumerate(names)}
         return cls(
             vocabulary=vocabulary,
-            popularity=np.bincount(train.items, minlength=size),
+            popularity=train.counts(len(vocabulary)),
             first_seen=first_seen,
             categories=np.array([code.get(name, UNKNOWN_CATEGORY) for name in categories]),
             category_names=names,

@@ -81,7 +81,7 @@ class Requests:
         return cls(
             users=users,
             histories=histories_before(interactions, users, asked_at, vocabulary),
-            items=grid(vocabulary.encode(log["item_id"].to_pylist()), PADDING),
+            items=grid(vocabulary.encode(log["item_id"]), PADDING),
             filled=grid(np.ones(len(log), dtype=bool), False),
             reward=grid(log["reward"].to_numpy().astype(float), 0.0),
             propensity=grid(log["propensity"].to_numpy(), 1.0),
@@ -225,10 +225,10 @@ def histories_before(
     Items outside the vocabulary are left out; a user who is not known has an empty history.
     """
     log = interactions.sort_by([("user_id", "ascending"), ("timestamp", "ascending")])
-    user = pa.array(log["user_id"].to_pylist(), pa.string()).dictionary_encode()
+    user = log["user_id"].combine_chunks().dictionary_encode()
     code = user.indices.to_numpy()
     time = log["timestamp"].cast(pa.int64()).to_numpy()
-    items = vocabulary.encode(log["item_id"].to_pylist())
+    items = vocabulary.encode(log["item_id"])
     code, time, items = (column[items != PADDING] for column in (code, time, items))
 
     wanted = pc.index_in(pa.array(users, pa.string()), value_set=user.dictionary)

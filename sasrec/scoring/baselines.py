@@ -12,6 +12,7 @@ from sasrec.data.vocabulary import PADDING
 from sasrec.errors import DataError
 
 DAY = 86_400_000_000  # microseconds
+BLOCK_SIMILARITIES = 2**24  # of pairs of items, held at a time
 
 
 class Popularity:
@@ -25,7 +26,7 @@ class Popularity:
     name = "popularity"
 
     def __init__(self, train: PackedSequences, num_items: int) -> None:
-        self._scores = _as_scores(np.bincount(train.items, minlength=num_items + 1))
+        self._scores = _as_scores(train.counts(num_items))
 
     def logits(self, histories: PackedSequences) -> torch.Tensor:
         """(B, V + 1) float32."""
@@ -68,12 +69,13 @@ class BigramMarkov:
     name = "bigram Markov"
 
     def __init__(self, train: PackedSequences, num_items: int, smoothing: float = 10.0) -> None:
-        source, target = _adjacent_pairs(train)
-        ones = np.ones(len(source), dtype=np.float32)
-        size = (num_items + 1, num_items + 1)
-        self._transitions = sparse.csr_matrix((ones, (source, target)), shape=size)
+        self._transitions = sparse.csr_matrix((num_items + 1, num_items + 1), dtype=np.float32)
+        for part in train.parts():
+            pairs = _adjacent_pairs(part)
+            ones = np.ones(len(pairs[0]), dtype=np.float32)
+            self._transitions += sparse.csr_matrix((ones, pairs), self._transitions.shape)
         self._smoothing = smoothing
-        counts = np.bincount(train.items, minlength=num_items + 1).astype(np.float32)
+        counts = train.counts(num_items).astype(np.float32)
         self._prior = counts / max(counts.sum(), 1)
 
     def logits(self, histories: PackedSequences) -> torch.Tensor:
@@ -108,22 +110,14 @@ class ItemKNN:
         shrinkage: float = 10.0,
         session: int = 10,
     ) -> None:
-        owner = np.repeat(np.arange(len(train)), train.lengths)
-        ones = np.ones(len(owner), dtype=np.float32)
-        users = sparse.csr_matrix((ones, (owner, train.items)), (len(train), num_items + 1))
-        users.data[:] = 1  # duplicates were summed
-        together = (users.T @ users).tocoo()
-        popularity = np.asarray(users.sum(axis=0)).ravel()
-        scale = np.sqrt(popularity[together.row] * popularity[together.col]) + shrinkage
-        distinct = together.row != together.col
-        similarity = sparse.csr_matrix(
-            (
-                (together.data / scale)[distinct],
-                (together.row[distinct], together.col[distinct]),
-            ),
-            shape=together.shape,
+        # A row of `users` per user; the items of a history are its columns, repeated or not.
+        ones = np.ones(len(train.items), dtype=np.float32)
+        users = sparse.csr_matrix(
+            (ones, train.items, train.cu_seqlens), (len(train), num_items + 1), copy=True
         )
-        self._similarity = _keep_largest(similarity, neighbours)
+        users.sum_duplicates()
+        users.data[:] = 1
+        self._similarity = _nearest(users, neighbours, shrinkage)
         self._popularity = _tie_breaking_popularity(train, num_items)
         self._session = session
 
@@ -159,8 +153,34 @@ def _last_items(histories: PackedSequences) -> np.ndarray:
 
 def _tie_breaking_popularity(train: PackedSequences, num_items: int) -> np.ndarray:
     """All-time popularity scaled into [0, 1): it orders what a count of events leaves equal."""
-    counts = np.bincount(train.items, minlength=num_items + 1)
+    counts = train.counts(num_items)
     return counts / (counts.max(initial=0) + 1)
+
+
+def _nearest(users: sparse.csr_matrix, neighbours: int, shrinkage: float) -> sparse.csr_matrix:
+    """Cosine similarities (V + 1, V + 1), of each item to its nearest alone, block by block.
+
+    Args:
+        users: (B, V + 1), one where a user touched an item.
+    """
+    popularity = np.asarray(users.sum(axis=0)).ravel()
+    items = users.T.tocsr()
+    blocks = []
+    size = max(1, BLOCK_SIMILARITIES // items.shape[0])
+    for start in range(0, items.shape[0], size):
+        together = (items[start : start + size] @ users).tocoo()
+        item = together.row + start
+        scale = np.sqrt(popularity[item] * popularity[together.col]) + shrinkage
+        distinct = item != together.col
+        similarity = sparse.csr_matrix(
+            (
+                (together.data / scale)[distinct],
+                (together.row[distinct], together.col[distinct]),
+            ),
+            shape=together.shape,
+        )
+        blocks.append(_keep_largest(similarity, neighbours))
+    return sparse.vstack(blocks, format="csr")
 
 
 def _keep_largest(matrix: sparse.csr_matrix, count: int) -> sparse.csr_matrix:

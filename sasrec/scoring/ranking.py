@@ -109,7 +109,7 @@ class ScoreBlock:
         """Ranks (n,) float64 of `items` (n,), each for the user `owners` (n,) of this block."""
         device = self.scores.device
         owner = torch.from_numpy(owners).to(device)
-        item = torch.from_numpy(items).to(device)
+        item = torch.from_numpy(items.astype(np.int64)).to(device)
         chunks = zip(owner.split(len(self.scores)), item.split(len(self.scores)), strict=True)
         ranks = [self._ranks(o, i) for o, i in chunks]
         return torch.cat(ranks).cpu().numpy() if ranks else np.zeros(0)

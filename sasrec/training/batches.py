@@ -26,7 +26,7 @@ class Batch:
         cu_seqlens: (B + 1,) int32.
         histories: (B,) int64, the training history that each window is of.
         tokens: events in this step over all processes; losses are means over them.
-        step_targets: (tokens,) int64, targets of this step over all processes.
+        step_targets: int64, targets of this process; (tokens,), of all, with `whole_step`.
     """
 
     items: Tensor
@@ -50,6 +50,12 @@ class Batches:
         whole_histories: let a longer history give more windows, back to its first event.
         weights: (T,) of each event of `sequences` as a target.
         rank, world_size: this process takes every `world_size`-th window of a step, by length.
+        whole_step: read the targets of other processes as well, to draw negatives from.
+
+    Attributes:
+        histories: (W,) int64, the row of `sequences` that each window is of.
+        starts: (W,) int64, its first event.
+        lengths: (W,) int64, its inputs, one fewer than its events.
 
     Raises:
         DataError: no history has two events.
@@ -66,6 +72,7 @@ class Batches:
         weights: np.ndarray | None = None,
         rank: int = 0,
         world_size: int = 1,
+        whole_step: bool = False,
     ) -> None:
         trainable = np.flatnonzero(sequences.lengths >= 2)
         if not len(trainable):
@@ -73,25 +80,19 @@ class Batches:
                 f"training data: none of {len(sequences)} users has 2 events; "
                 "a sequence model needs at least one user with two"
             )
-        # Rows of `sequences` are selected by event number, so that times and weights follow.
-        numbered = PackedSequences(
-            np.arange(len(sequences.items)), sequences.cu_seqlens, sequences.timestamps
-        )
         self.sequences, self.weights = sequences, weights
-        self.windows = numbered.select(trainable, None if whole_histories else max_length + 1)
-        self.histories = trainable
-        if whole_histories:
-            self.windows, history = _cut(self.windows, max_length)
-            self.histories = trainable[history]
-        self.lengths = self.windows.lengths.astype(np.int64) - 1
+        self.histories, self.starts, self.lengths = _windows(
+            sequences.cu_seqlens, trainable, max_length, whole_histories=whole_histories
+        )
         self.tokens = int(self.lengths.sum())
         self.budget = max(
             min(batch_tokens, self.tokens // MIN_STEPS), int(self.lengths.max()), world_size
         )
         self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.whole_step = whole_step
 
     def epoch(self, epoch: int) -> list[np.ndarray]:
-        """Rows of `windows` in each step of this epoch."""
+        """The windows in each step of this epoch, by number."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.lengths))
         filled = np.cumsum(self.lengths[order])
         steps = []
@@ -108,41 +109,51 @@ class Batches:
         if self.world_size > 1:  # dealt by length, so that no process waits long for another
             by_length = rows[np.argsort(self.lengths[rows], kind="stable")]
             own = by_length[self.rank :: self.world_size]
-        inputs, targets, cu_seqlens = _shift(self.windows.select(own))
-        step_targets = targets if self.world_size == 1 else _shift(self.windows.select(rows))[1]
-        items = self.sequences.items
+        inputs, cu_seqlens = self._inputs(own)
+        targets = self._items(inputs + 1)
+        step_targets = targets
+        if self.whole_step and self.world_size > 1:
+            step_targets = self._items(self._inputs(rows)[0] + 1)
+        weights = None
+        if self.weights is not None:
+            weights = torch.from_numpy(self.weights[inputs + 1])
         return Batch(
-            items=torch.from_numpy(items[inputs]),
-            targets=torch.from_numpy(items[targets]),
+            items=self._items(inputs),
+            targets=targets,
             timestamps=torch.from_numpy(self.sequences.timestamps[inputs] // 1_000_000),
-            weights=None if self.weights is None else torch.from_numpy(self.weights[targets]),
+            weights=weights,
             cu_seqlens=torch.from_numpy(cu_seqlens),
             histories=torch.from_numpy(self.histories[own]),
-            tokens=len(step_targets),
-            step_targets=torch.from_numpy(items[step_targets]),
+            tokens=int(self.lengths[rows].sum()),
+            step_targets=step_targets,
         )
 
+    def _inputs(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The events (T,) that are inputs of these windows, and their cu_seqlens (n + 1,)."""
+        lengths = self.lengths[rows]
+        cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
+        first = np.repeat(self.starts[rows] - cu_seqlens[:-1], lengths)
+        return np.arange(cu_seqlens[-1]) + first, cu_seqlens.astype(np.int32)
 
-def _cut(histories: PackedSequences, max_length: int) -> tuple[PackedSequences, np.ndarray]:
-    """Windows of `max_length` inputs, counted from the newest event, and the history of each; each
-    starts at the event that the window before it ends with, so that every event but the first is a
-    target once."""
-    counts = -(-(histories.lengths.astype(np.int64) - 1) // max_length)
-    history = np.repeat(np.arange(len(histories)), counts)
-    back = np.arange(len(history)) - np.repeat(np.cumsum(counts) - counts, counts)
-    ends = histories.cu_seqlens[history + 1] - back * max_length
-    starts = np.maximum(ends - max_length - 1, histories.cu_seqlens[history])
-    cu_seqlens = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int32)
-    event = np.arange(cu_seqlens[-1]) + np.repeat(starts - cu_seqlens[:-1], ends - starts)
-    windows = PackedSequences(histories.items[event], cu_seqlens, histories.timestamps[event])
-    return windows, history
+    def _items(self, events: np.ndarray) -> Tensor:
+        return torch.from_numpy(self.sequences.items[events].astype(np.int64, copy=False))
 
 
-def _shift(windows: PackedSequences) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs, targets (the event after each input) and cu_seqlens, one less per window."""
-    first = np.zeros(len(windows.items), dtype=bool)
-    last = np.zeros(len(windows.items), dtype=bool)
-    first[windows.cu_seqlens[:-1]] = True
-    last[windows.cu_seqlens[1:] - 1] = True
-    cu_seqlens = windows.cu_seqlens - np.arange(len(windows.cu_seqlens), dtype=np.int32)
-    return windows.items[~last], windows.items[~first], cu_seqlens
+def _windows(
+    cu_seqlens: np.ndarray, trainable: np.ndarray, max_length: int, *, whole_histories: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """History, first event and inputs of each window, all (W,) int64.
+
+    Windows of a whole history are counted from its newest event; each starts at the event that the
+    window before it ends with, so that every event but the first is a target once.
+    """
+    begins = cu_seqlens[trainable].astype(np.int64)
+    ends = cu_seqlens[trainable + 1].astype(np.int64)
+    history = np.arange(len(trainable))
+    if whole_histories:
+        counts = -(-(ends - begins - 1) // max_length)
+        history = np.repeat(history, counts)
+        back = np.arange(len(history)) - np.repeat(np.cumsum(counts) - counts, counts)
+        ends = ends[history] - back * max_length
+    starts = np.maximum(ends - max_length - 1, begins[history])
+    return trainable[history], starts, ends - starts - 1

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sasrec.config import ModelConfig, TrainConfig
-from sasrec.data.packed import EvaluationSet, PackedSequences
+from sasrec.data.packed import BLOCK_EVENTS, EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
 from sasrec.model.item_features import ItemFeatures
@@ -109,8 +109,9 @@ def train(
             weights=weights,
             rank=group.rank,
             world_size=group.size,
+            whole_step=train_config.sampling == "in_batch",
         )
-        counts = torch.from_numpy(np.bincount(train.items, minlength=len(vocabulary) + 1))
+        counts = torch.from_numpy(train.counts(len(vocabulary)))
         trainer = _Trainer(
             group,
             model.to(group.device),
@@ -376,9 +377,11 @@ def _sigterm() -> Iterator[threading.Event]:
 
 
 def _digest(train: PackedSequences, vocabulary: Vocabulary) -> str:
+    """Of the values, whether they are in memory or in a file."""
     digest = hashlib.sha256()
     for array in (train.items, train.cu_seqlens, train.timestamps):
-        digest.update(array.tobytes())
+        for start in range(0, len(array), BLOCK_EVENTS):
+            digest.update(array[start : start + BLOCK_EVENTS].astype(np.int64).data)
     digest.update("\0".join(vocabulary.item_ids).encode())
     return digest.hexdigest()[:16]
 

@@ -20,15 +20,28 @@ class SeenItems:
     """
 
     def __init__(self, histories: PackedSequences, num_items: int) -> None:
+        self.histories = histories
         self.stride = num_items + 1
-        rows = np.repeat(np.arange(len(histories)), histories.lengths)
-        self.keys = torch.from_numpy(np.unique(rows * self.stride + histories.items))
 
-    def hold(self, rows: Tensor, items: Tensor) -> Tensor:
-        """Whether history `rows[t]` (T,) holds each of `items[t]` (T, n): (T, n) bool."""
+    def of(self, rows: Tensor) -> Tensor:
+        """Sorted (K,) int64, a key for each event of the histories among `rows` (T,).
+
+        Only these are read: the others may be in a file.
+        """
+        distinct = rows.unique().numpy()
+        chosen = self.histories.select(distinct)
+        keys = np.repeat(distinct, chosen.lengths) * self.stride + chosen.items
+        return torch.from_numpy(np.sort(keys))
+
+    def hold(self, held: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+        """Whether history `rows[t]` (T,) holds each of `items[t]` (T, n): (T, n) bool.
+
+        Args:
+            held: `of` these rows.
+        """
         keys = rows[:, None] * self.stride + items
-        index = torch.searchsorted(self.keys, keys).clamp_max(len(self.keys) - 1)
-        return self.keys[index] == keys
+        index = torch.searchsorted(held, keys).clamp_max(len(held) - 1)
+        return held[index] == keys
 
 
 class NegativeSampler:
@@ -75,9 +88,10 @@ class NegativeSampler:
             rows: (T,) int64, the history of each event within `seen`.
         """
         negatives = self.draw((len(rows), n), step_targets)
-        event, which = seen.hold(rows, negatives).nonzero(as_tuple=True)
+        held = seen.of(rows)
+        event, which = seen.hold(held, rows, negatives).nonzero(as_tuple=True)
         for _ in range(REDRAWS):
             negatives[event, which] = self.draw((len(event),), step_targets)
-            met = seen.hold(rows[event], negatives[event, which, None]).flatten()
+            met = seen.hold(held, rows[event], negatives[event, which, None]).flatten()
             event, which = event[met], which[met]
         return negatives

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_repo.extract import SEQUENCES, sequences_as_of
+from feature_repo import extract
+from feature_repo.extract import SEQUENCES, sequences_as_of, stream_sequences
 from feature_repo.publish import publish
 from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError
@@ -68,6 +69,23 @@ def test_a_thousand_random_moments_equal_a_filter_of_the_raw_events(
     found = sequences_as_of(tmp_path, moments)
     assert found.equals(brute_force(interactions, moments))
     assert any(len(items) == 0 for items in found["item_ids"].to_pylist())
+
+
+def test_pieces_of_a_stream_are_the_whole(tmp_path, interactions, moments, monkeypatch):
+    asked = moments.slice(0, 40)
+    publish(
+        tmp_path,
+        interactions=interactions,
+        items=None,
+        impressions=None,
+        cutoffs=asked,
+        as_of=END,
+    )
+    whole = sequences_as_of(tmp_path, asked)
+    monkeypatch.setattr(extract, "EVENTS_PER_PIECE", 400)
+    pieces = list(stream_sequences(tmp_path, asked))
+    assert len(pieces) == 3
+    assert pa.concat_tables(pieces).equals(whole)
 
 
 def test_a_cutoff_that_was_not_published_is_refused(tmp_path, interactions):

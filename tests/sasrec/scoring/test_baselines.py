@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sasrec.errors import DataError
+from sasrec.scoring import baselines
 from sasrec.scoring.baselines import DAY, BigramMarkov, ItemKNN, Popularity, RecentPopularity
 from tests.sasrec.small_sequences import packed
 
@@ -81,3 +82,18 @@ def test_item_knn_keeps_only_the_nearest_neighbours():
     scores = knn.logits(packed([[1]]))[0]
     assert scores[2] > 0.5
     assert scores[3] < 1e-5
+
+
+def test_fitting_in_parts_gives_what_fitting_at_once_gives(monkeypatch):
+    rng = np.random.default_rng(0)
+    train = packed([rng.integers(1, 40, rng.integers(0, 30)).tolist() for _ in range(60)])
+    asked = train.select(np.arange(5))
+    at_once = [baseline(train, 39).logits(asked) for baseline in (BigramMarkov, ItemKNN)]
+    monkeypatch.setattr(baselines, "BLOCK_SIMILARITIES", 200)
+    monkeypatch.setattr("sasrec.data.packed.BLOCK_EVENTS", 64)
+    parts = list(train.parts())
+    assert len(parts) > 5
+    assert np.array_equal(np.concatenate([part.items for part in parts]), train.items)
+    assert np.array_equal(train.counts(39), np.bincount(train.items, minlength=40))
+    in_parts = [baseline(train, 39).logits(asked) for baseline in (BigramMarkov, ItemKNN)]
+    assert all(torch.allclose(a, b) for a, b in zip(at_once, in_parts, strict=True))

@@ -54,7 +54,10 @@ def test_weights_follow_their_events():
 
 def test_processes_share_a_step_without_overlap():
     one = batches(histories(50, seed=0))
-    two = [batches(histories(50, seed=0), rank=rank, world_size=2) for rank in range(2)]
+    two = [
+        batches(histories(50, seed=0), rank=rank, world_size=2, whole_step=True)
+        for rank in range(2)
+    ]
     rows = one.epoch(0)[0]
     shares = [half.load(rows) for half in two]
     whole = one.load(rows)
@@ -74,7 +77,7 @@ def test_processes_get_as_many_events_but_for_one_window():
 def test_a_batch_says_whose_windows_it_holds(whole_histories):
     users = packed([[1, 2], [9], [3, 4, 5, 6, 7]])
     own = batches(users, max_length=2, whole_histories=whole_histories)
-    batch = own.load(np.arange(len(own.windows)))
+    batch = own.load(np.arange(len(own.lengths)))
     assert set(batch.histories.tolist()) == {0, 2}
     windows = batch.targets.split(batch.cu_seqlens.diff().tolist())
     for history, targets in zip(batch.histories, windows, strict=True):
@@ -82,7 +85,7 @@ def test_a_batch_says_whose_windows_it_holds(whole_histories):
 
 
 def test_users_with_one_event_are_left_out():
-    assert len(batches(packed([[1], [2, 3]])).windows) == 1
+    assert len(batches(packed([[1], [2, 3]])).lengths) == 1
 
 
 def test_no_user_with_two_events_is_an_error():

@@ -41,7 +41,8 @@ def seen(*histories):
 
 def test_a_history_holds_its_items_and_no_other():
     rows, items = torch.tensor([0, 1, 2]), torch.tensor([[5, 100, 6], [5, 7, 1], [100, 7, 1]])
-    held = seen([5, 6, 5], [7], [100, 1]).hold(rows, items)
+    histories = seen([5, 6, 5], [7], [100, 1])
+    held = histories.hold(histories.of(rows), rows, items)
     assert held.tolist() == [[True, False, True], [False, True, False], [True, False, True]]
 
 
@@ -52,7 +53,8 @@ def test_an_event_has_its_own_negatives_that_its_user_has_not_met():
     rows = torch.tensor([0, 1]).repeat_interleave(2000)
     drawn = sampler.draw_unseen(3, histories, rows, None)
     assert drawn.shape == (4000, 3)
-    assert histories.hold(rows, drawn).float().mean() < 1e-3  # a tenth without drawing again
+    met = histories.hold(histories.of(rows), rows, drawn)
+    assert met.float().mean() < 1e-3  # a tenth without drawing again
     assert torch.bincount(drawn[:2000].flatten(), minlength=101)[11:].min() > 30  # all others
 
 
