@@ -146,7 +146,11 @@ def publish(
 
         with connect(generation / SPILL, memory_limit) as connection:
             taken_over = None
-            if facts["incremental"] and take_over(connection, generation, previous, as_of):
+            if (
+                previous
+                and facts["incremental"]
+                and take_over(connection, generation, previous, as_of)
+            ):
                 taken_over = previous
             started = time.monotonic()
             store = open_store(generation)
