@@ -1,8 +1,4 @@
-"""The event log as it is read: segments of frames, written by serving (`serving/events/writer.py`).
-
-The format is the contract between the two, so each side has its own codec and a test holds them
-together. A segment is a run of frames: uint32 length, uint32 CRC-32 of the payload (little-endian),
-payload (a JSON object). A frame that is torn or damaged ends its segment.
+"""The event log as it is read, and who may change which of its segments.
 
 A server may hold its segment open for long, so that a user's records cannot be taken out of it at
 once. `forgotten.json` beside the segments (SHA-256 of the user id -> microseconds since the epoch)
@@ -16,17 +12,16 @@ or touched for `ABANDONED_SECONDS` of the volume's own time.
 """
 
 import fcntl
-import struct
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import orjson
 
+from feature_repo.event_codec import GONE, HEADER, Record, frame_of, frames, records, whole_bytes
 from feature_repo.host import this_host
 from feature_repo.lease import written_now
 from sasrec.errors import DataError
@@ -34,10 +29,6 @@ from sasrec.errors import DataError
 ABANDONED_SECONDS = 300.0
 """After which silence a segment of another host has no writer; a writer touches it far oftener."""
 FORGOTTEN = "forgotten.json"
-_GONE = "none"  # the type of what is left of a record that was taken out
-HEADER = struct.Struct("<II")
-
-Record = dict[str, Any]
 
 
 def read_log(folder: Path) -> Iterator[Record]:
@@ -85,7 +76,7 @@ def next_span(segment: Path, start: int, limit: int) -> tuple[int, int]:
     with segment.open("rb") as file:
         file.seek(start)
         content = file.read(limit)
-    end = start + sum(map(len, frames(content)))
+    end = start + whole_bytes(content)
     if start + len(content) < size and end > start:
         return end, 0  # the limit cut a record
     rest = content[end - start :]
@@ -150,26 +141,6 @@ def _silence(segment: Path) -> float:
     return written_now(segment.parent) - segment.stat().st_mtime
 
 
-def frames(segment: bytes) -> Iterator[bytes]:
-    """Each whole frame, header included."""
-    offset = 0
-    while offset + HEADER.size <= len(segment):
-        length, crc = HEADER.unpack_from(segment, offset)
-        end = offset + HEADER.size + length
-        if end > len(segment) or zlib.crc32(segment[offset + HEADER.size : end]) != crc:
-            return
-        yield segment[offset:end]
-        offset = end
-
-
-def records(found: Iterable[bytes]) -> Iterator[Record]:
-    """The records of frames, without those that were taken out."""
-    for frame in found:
-        record = orjson.loads(frame[HEADER.size :])
-        if record.get("type") != _GONE:
-            yield record
-
-
 def forget(folder: Path, user_id: str) -> int:
     """Hide a user's records from all readers, and cut those of all forgotten users out.
 
@@ -197,15 +168,14 @@ def _cut(segment: Path, forgotten: dict[str, int]) -> bool:
         ]
         if after != before:
             replacement = segment.with_suffix(".new")
-            replacement.write_bytes(b"".join(after) + content[sum(map(len, before)) :])
+            replacement.write_bytes(b"".join(after) + content[whole_bytes(content) :])
             replacement.replace(segment)
         return True
 
 
 def _empty(frame: bytes) -> bytes:
     """A frame of the same length with no record in it."""
-    payload = orjson.dumps({"type": _GONE}).ljust(len(frame) - HEADER.size)
-    return HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+    return frame_of(orjson.dumps({"type": GONE}).ljust(len(frame) - HEADER.size))
 
 
 def _read_forgotten(folder: Path) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from feature_repo.event_log import Record
+from feature_repo.event_codec import Record
 from feature_repo.lake.lake import LAKE_IMPRESSIONS, LAKE_INTERACTIONS
 from sasrec.data.schema import TIMESTAMP
 

@@ -10,9 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from feature_repo.event_log import frames, records
+from feature_repo.event_codec import frames, records
 from feature_repo.history import HistoryStore
-from feature_repo.rebuild import rebuild
+from feature_repo.history.apply import apply_events
 from serving import metrics
 from serving.events.writer import left_elsewhere, mark_applied
 
@@ -102,7 +102,7 @@ class HistoryWriter:
 
     def _try(self, records: Iterable[dict[str, Any]]) -> bool:
         try:
-            rebuild(self._store, records)
+            apply_events(self._store, records)
         except Exception as error:
             self._away.set()
             logger.warning("history: events wait (%s)", type(error).__name__)
@@ -139,7 +139,7 @@ def catch_up(store: HistoryStore, finished: Sequence[Path]) -> int:
     """
     missing = 0
     for path in finished:
-        missing += rebuild(store, _logged(path))
+        missing += apply_events(store, _logged(path))
         mark_applied(path)
     return missing
 

@@ -1,39 +1,14 @@
-"""The durable log of what users did and what they were shown.
+"""The writing end of the event log: what users did and what they were shown, durable.
 
-A directory of segments, `<created>-<host>-<writer>.log`, where `created` is microseconds since the
-epoch as 16 digits, and `host` and `writer` are 8 hex digits; names sort by age. Each segment has
-one writer: a worker process that holds an exclusive `flock` on it and touches it while it lives,
-since other hosts may not see the lock. A segment is a run of frames
-
-    length   uint32, little-endian: bytes of the payload
-    crc      uint32, little-endian: CRC-32 (zlib) of the payload
-    payload  one JSON object in UTF-8
-
-and the payload is one of two records, told apart by "type"; timestamps are int microseconds UTC:
-
-    {"type": "event", "event_id": str, "request_id": str|null, "user_id": str, "item_id": str,
-     "event_type": str, "timestamp": int, "received_at": int}
-    {"type": "impression", "request_id": str, "user_id": str|null, "timestamp": int,
-     "policy": str, "model_version": str, "degraded": str|null, "seed": int,
-     "history_length": int, "history_hash": str, "candidates": int, "eligible": int,
-     "item_ids": [str], "scores": [float|null], "propensities": [float], "explored": [bool]}
-
-An impression record is one slate; slot i is position i. An event may appear more than once (a
-client's retry, another worker): readers keep the first of each user's event_id. A torn frame can
-only be the last of a segment whose writer died; it was never acknowledged, and the next writer that
-starts on its host cuts it off, or one on another host once the segment has been silent for long. An
-empty `<segment>.applied` says that a finished segment is in the online history as well.
-`feature_repo.event_log` is the reader.
+The format, and who may change which segment: `feature_repo.event_codec`, `feature_repo.event_log`.
 """
 
 import fcntl
 import os
 import queue
 import secrets
-import struct
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -42,13 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from feature_repo.event_codec import frame, whole_bytes
 from feature_repo.event_log import ABANDONED_SECONDS, finished, host_of, segments
 from feature_repo.host import this_host
 from serving import metrics
 
-_FRAME = struct.Struct("<II")
 SEGMENT_BYTES = 64 << 20
 GATHER_SECONDS = 0.05
 TOUCH_SECONDS = 30.0
@@ -57,24 +30,6 @@ TOUCH_SECONDS = 30.0
 
 class LogUnavailable(OSError):
     """The log cannot take records now: the disk is full or failing. Nothing was acknowledged."""
-
-
-def frame(record: dict[str, Any]) -> bytes:
-    """One record as it lies in a segment."""
-    payload = orjson.dumps(record)
-    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
-
-
-def whole_bytes(segment: bytes) -> int:
-    """How much of a segment is whole frames, up to the first that is torn or damaged."""
-    offset = 0
-    while offset + _FRAME.size <= len(segment):
-        length, crc = _FRAME.unpack_from(segment, offset)
-        end = offset + _FRAME.size + length
-        if end > len(segment) or zlib.crc32(segment[offset + _FRAME.size : end]) != crc:
-            break
-        offset = end
-    return offset
 
 
 def repair(directory: Path) -> tuple[list[Path], int]:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from feature_repo.event_log import Record, frames, records, segments
+from feature_repo.event_codec import Record, frames, records
+from feature_repo.event_log import segments
 
 # Workers write their own segments; an event may reach its file before the list it answers.
 SETTLE_MICROSECONDS = 2_000_000

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from feature_repo.event_log import Record
+from feature_repo.event_codec import Record
 from serving.monitoring.log_tail import arrival
 
 

@@ -5,7 +5,7 @@ import fcntl
 
 from feature_repo.event_log import forget, read_log, segments
 from feature_repo.history import open_history
-from feature_repo.rebuild import rebuild
+from feature_repo.history.apply import apply_events
 from serving.events.writer import EventLog
 
 
@@ -41,12 +41,12 @@ def test_a_history_rebuilt_from_the_log_is_the_same(tmp_path):
     records = [event(n, user=f"u{n % 3}") for n in (5, 1, 4, 2, 3, 1)]
     write(tmp_path / "log", records)
     live = open_history(tmp_path / "live.db")
-    rebuild(live, records)
+    apply_events(live, records)
     rebuilt = open_history(tmp_path / "rebuilt.db")
-    assert rebuild(rebuilt, read_log(tmp_path / "log")) == 5
+    assert apply_events(rebuilt, read_log(tmp_path / "log")) == 5
     for user in ("u0", "u1", "u2"):
         assert rebuilt.latest(user, 10) == live.latest(user, 10)
-    assert rebuild(rebuilt, read_log(tmp_path / "log")) == 0
+    assert apply_events(rebuilt, read_log(tmp_path / "log")) == 0
 
 
 def test_a_forgotten_user_is_cut_out_and_hidden_where_a_segment_is_being_written(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from feature_repo.event_log import read_log
 from feature_repo.history import open_history
-from feature_repo.rebuild import rebuild
+from feature_repo.history.apply import apply_events
 from serving.events.history_writer import HistoryWriter
 from serving.events.writer import EventLog
 from tests.feature_repo.redis_server import free_port, running_redis
@@ -64,7 +64,7 @@ def test_a_worker_that_died_during_the_outage_leaves_it_to_the_log(site):
     log.append([event(number) for number in range(20)]).result(5)
     with running_redis(folder, port) as url:
         history = open_history(url)
-        assert rebuild(history, read_log(folder / "log")) == 20
-        assert rebuild(history, read_log(folder / "log")) == 0
+        assert apply_events(history, read_log(folder / "log")) == 20
+        assert apply_events(history, read_log(folder / "log")) == 0
         assert items(history) == [f"i{number}" for number in range(20)]
         history.close()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from serving.events.writer import frame
+from feature_repo.event_codec import frame
 
 MINUTE = 60_000_000
 START = 1_800_000_000_000_000

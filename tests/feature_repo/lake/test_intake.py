@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from feature_repo.event_codec import frame
 from feature_repo.lake import intake
 from feature_repo.lake.clean import microseconds
 from feature_repo.lake.records import to_rows
 from feature_repo.lake.relations import relations
 from sasrec.errors import DataError
-from serving.events.writer import EventLog, frame
+from serving.events.writer import EventLog
 from tests.feature_repo.lake.kills import Killed, kill_at
 from tests.feature_repo.lake.site import HOUR, NOW, SPLIT, LakeSite, at, event, slate
 

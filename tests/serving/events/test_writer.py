@@ -6,8 +6,9 @@ import time
 
 import pytest
 
+from feature_repo.event_codec import frame
 from feature_repo.event_log import ABANDONED_SECONDS, forget, read_log
-from serving.events.writer import EventLog, LogUnavailable, frame, left_elsewhere, repair
+from serving.events.writer import EventLog, LogUnavailable, left_elsewhere, repair
 
 
 def event(number):
