@@ -9,11 +9,12 @@ BASE_PYTHON := $(firstword $(foreach p,python3.11 python3.12 python3.13 python3,
 ARGS ?=
 PIP := $(PYTHON) -m pip --disable-pip-version-check -q
 PINS := pyproject.toml constraints.txt
+COMMA := ,
 
-.PHONY: help run serve monitor demo compile image test lint docs clean
+.PHONY: help run serve monitor demo compile image cluster-test check test lint docs clean
 
 help:  ## Say what can be done
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/.run  ## Run the pipeline on this machine, end to end (ARGS="--dataset ml-1m ...")
 	@$(PYTHON) pipeline.py run $(ARGS)
@@ -32,6 +33,12 @@ compile: $(VENV)/.run  ## Compile the pipeline for Kubeflow into pipeline.yaml
 
 image:  ## Build the one image with docker, podman or buildah (ARGS="--build-arg VARIANT=cpu")
 	@deploy/build_image.sh $(ARGS)
+
+cluster-test: $(VENV)/.run  ## Two nights on a cluster of its own: needs Docker, kind, kubectl and jq (KEEP=1 leaves it)
+	@PYTHON=$(PYTHON) deploy/cluster_test/run.sh
+
+check: lint  ## Lint, type-check and run the fast tests: for the time between two commits
+	@$(PYTHON) -m pytest -n auto --dist loadgroup -m "not slow and not alone"
 
 test: lint  ## Lint, type-check, check the import arrows and the documents, and run every test
 	@$(PYTHON) -m pytest -n auto --dist loadgroup -m "not alone"
@@ -63,5 +70,6 @@ $(VENV)/.run: $(PINS) | $(VENV)/bin/python
 
 $(VENV)/.test: $(PINS) | $(VENV)/bin/python
 	@echo "Installing the pinned packages and the test tools into $(VENV) (a few minutes, once) ..."
-	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@command -v java >/dev/null || echo "No Java on the PATH: the tests of the Spark profile will be skipped."
+	@$(PIP) install -c constraints.txt -e '.[dev$(if $(shell command -v java),$(COMMA)spark)]'
 	@touch $(VENV)/.run $@

@@ -18,6 +18,7 @@ def extract_sequences(
     from functools import partial
     from pathlib import Path
 
+    from components.support.metadata import storable
     from components.support.stage import stage
     from feature_repo.extract import stream_sequences
     from sasrec.data.dataset import SequenceDataset
@@ -33,5 +34,5 @@ def extract_sequences(
             read_event_weights(Path(interactions.path)),
         )
         dataset = SequenceDataset.load(Path(sequences.path))
-        sequences.metadata.update(dataset.description)
+        sequences.metadata.update(storable(dataset.description))
         current.detail = f"{len(dataset.train):,} users, {len(dataset.train.items):,} events"

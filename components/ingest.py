@@ -21,6 +21,7 @@ def ingest(
 
     import pyarrow.parquet as pq
 
+    from components.support.metadata import storable
     from components.support.settings import RunConfig
     from components.support.stage import stage
     from sasrec.data import cleaning as quality
@@ -34,7 +35,8 @@ def ingest(
             columns=run.data.columns,
             seed=run.data.seed,
         )
-        if run.data.as_of:
+        # An order without time cannot be cut; only who asks for it gets to hear that.
+        if run.data.as_of and (source.clock == "real" or run.names_as_of):
             source = source.before(run.data.as_of)
         source, report = quality.clean(source)
         cut = splits.split_source(source, **run.split.model_dump())
@@ -44,6 +46,6 @@ def ingest(
         cut.save(Path(split.path))
         Path(data_report.path).write_text(report.to_markdown())
         (current.run_dir / "data.json").write_text(json.dumps(report.to_dict(), indent=2))
-        interactions.metadata.update(report.to_dict())
-        split.metadata.update(cut.describe())
+        interactions.metadata.update(storable(report.to_dict()))
+        split.metadata.update(storable(cut.describe()))
         current.detail = f"{source.interactions.num_rows:,} interactions, split {cut.sha256[:12]}"

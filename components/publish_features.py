@@ -21,6 +21,7 @@ def publish_features(
     from datetime import UTC, datetime
     from pathlib import Path
 
+    from components.support.metadata import storable
     from components.support.stage import stage
     from feature_repo.check_skew import check_skew
     from feature_repo.history import open_history
@@ -44,13 +45,17 @@ def publish_features(
         history = open_history(load_settings().history or store / "history.db")
         skew = check_skew(store, history)
         (current.run_dir / "skew.json").write_text(json.dumps(skew.to_dict(), indent=2))
+        compared = {"compared_users": skew.users, "skewed_users": skew.skewed_users}
         features.metadata.update(
-            generation=report.generation,
-            rows=report.rows,
-            new_events=new_events,
-            incremental=report.incremental,
-            compared_users=skew.users,
-            skewed_users=skew.skewed_users,
+            storable(
+                {
+                    "generation": report.generation,
+                    "rows": report.rows,
+                    "new_events": new_events,
+                    "incremental": report.incremental,
+                    **compared,
+                }
+            )
         )
         current.detail = (
             f"{sum(report.rows.values()):,} feature rows, {new_events:,} new events, "

@@ -22,6 +22,7 @@ def register(
     import pyarrow.parquet as pq
 
     from components.support.fingerprint import code_version
+    from components.support.metadata import storable
     from components.support.stage import stage
     from sasrec.data.dataset import SequenceDataset
     from sasrec.evaluation.evaluate import MODEL, Evaluation
@@ -52,5 +53,6 @@ def register(
             golden=golden.record(Path(model.path), *dataset.examples(count=8)),
             extra_files=list(Path(evaluation.path).glob(calibration.FILE)),
         )
-        registered.metadata["version"] = current.detail = version
+        registered.metadata.update(storable({"version": version}))
+        current.detail = version
     return version

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureStore
 
 from feature_repo.definitions import SERVICE
 from feature_repo.publish import read_report
-from feature_repo.store import CUTOFFS, MEMORY_LIMIT, bounded_memory, current_generation, open_store
+from feature_repo.store import CUTOFFS, bounded_memory, connect, current_generation, open_store
 from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError
 
@@ -30,14 +29,14 @@ SEQUENCES = pa.schema(
 
 
 def sequences_as_of(
-    repo_dir: Path, entities: pa.Table, *, memory_limit: str = MEMORY_LIMIT
+    repo_dir: Path, entities: pa.Table, *, memory_limit: str | None = None
 ) -> pa.Table:
     """Each user's history strictly before each cutoff, all in memory.
 
     Args:
         repo_dir: a published feature store.
         entities: (user_id string, cutoff timestamp[us, UTC]); a pair may be repeated.
-        memory_limit: of the join, beyond which it spills to disk; the result comes on top.
+        memory_limit: of the join, as in `store.connect`; the result comes on top.
 
     Returns:
         `SEQUENCES`: one row per row of `entities`, in the same order, oldest event first; lists
@@ -52,7 +51,7 @@ def sequences_as_of(
 
 
 def stream_sequences(
-    repo_dir: Path, entities: pa.Table, *, memory_limit: str = MEMORY_LIMIT
+    repo_dir: Path, entities: pa.Table, *, memory_limit: str | None = None
 ) -> Iterator[pa.Table]:
     """`sequences_as_of` in pieces of consecutive rows, of about `EVENTS_PER_PIECE` events each.
 
@@ -101,8 +100,7 @@ def _lists(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray:
 def _check_published(generation: Path, entities: pa.Table) -> None:
     if not (generation / CUTOFFS).exists():
         return
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with connect() as connection:
         connection.register("entities", entities)
         connection.read_parquet(str(generation / CUTOFFS)).create_view("cutoffs")
         missing = connection.execute(

@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 
 from feature_repo.inputs import COLUMNS
-from feature_repo.store import MEMORY_LIMIT, connect
+from feature_repo.store import connect
 
 INDEX = "index.json"
 _EVENT = ", ".join(COLUMNS)
@@ -29,7 +29,7 @@ class _Index:
 
 
 def add_new(
-    interactions: Path, folder: Path, spill: Path, *, memory_limit: str = MEMORY_LIMIT
+    interactions: Path, folder: Path, spill: Path, *, memory_limit: str | None = None
 ) -> int:
     """Make `folder` hold the events of `interactions`; returns how many were written.
 
@@ -39,12 +39,12 @@ def add_new(
         interactions: a Parquet file or a folder of them, of `sasrec.data.schema.INTERACTIONS`,
             cleaned: within a user, timestamps strictly increase.
         folder: made if absent; whoever reads it takes its Parquet files. None is ever rewritten.
-        spill: for what does not fit `memory_limit`.
+        spill: folder for what does not fit `memory_limit`, by default what the container has.
     """
     folder.mkdir(parents=True, exist_ok=True)
     index = _read_index(folder)
     _remove_others(folder, index)
-    with connect(memory_limit, spill) as connection:
+    with connect(spill, memory_limit) as connection:
         files = sorted(interactions.rglob("*.parquet")) if interactions.is_dir() else [interactions]
         connection.read_parquet(list(map(str, files))).create_view("wanted")
         days = _digests(connection)

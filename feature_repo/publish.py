@@ -24,7 +24,6 @@ from feature_repo.online_load import load_online, take_over
 from feature_repo.store import (
     CUTOFFS,
     GENERATIONS,
-    MEMORY_LIMIT,
     choose_profile,
     configure,
     connect,
@@ -90,7 +89,7 @@ def publish(
     as_of: datetime,
     profile: str | None = None,
     limits: Limits | None = None,
-    memory_limit: str = MEMORY_LIMIT,
+    memory_limit: str | None = None,
 ) -> PublishReport:
     """Make `repo_dir` serve the features of `interactions`, and of no event after `as_of`.
 
@@ -110,7 +109,7 @@ def publish(
             "production" or "cluster"; by default what `store.PROFILE_SETTING` says. "cluster"
             builds on Spark, see `feature_repo.spark`, and always in full. The tables are the same.
         limits: what quality checks tolerate; by default `Limits()`.
-        memory_limit: of DuckDB, beyond which it spills to disk.
+        memory_limit: of DuckDB, as in `store.connect`.
 
     Raises:
         DataError: there are no events, a check failed (its reason is the message), or another
@@ -128,7 +127,7 @@ def publish(
         seconds = {}
 
         started = time.monotonic()
-        with connect(memory_limit, generation / SPILL) as connection:
+        with connect(generation / SPILL, memory_limit) as connection:
             facts = _build(
                 connection,
                 generation,
@@ -145,9 +144,13 @@ def publish(
         if failed := [check for check in checks if check.verdict == "fail"]:
             raise DataError(f"feature store: {'; '.join(check.reason for check in failed)}")
 
-        with connect(memory_limit, generation / SPILL) as connection:
+        with connect(generation / SPILL, memory_limit) as connection:
             taken_over = None
-            if facts["incremental"] and take_over(connection, generation, previous, as_of):
+            if (
+                previous is not None
+                and facts["incremental"]
+                and take_over(connection, generation, previous, as_of)
+            ):
                 taken_over = previous
             started = time.monotonic()
             store = open_store(generation)

@@ -21,7 +21,7 @@ def write_shop(rows: int, folder: Path) -> None:
     share a time.
     """
     a_day = rows // DAYS
-    with connect("2GB", folder / "spill") as connection:
+    with connect(folder / "spill", "2GB") as connection:
         connection.execute("SET preserve_insertion_order = false")
         for night, events in zip(NIGHTS, (rows, rows + a_day), strict=True):
             (folder / night).mkdir(parents=True, exist_ok=True)

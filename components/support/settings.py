@@ -53,6 +53,14 @@ class RunConfig(_Section):
     model: ModelConfig
     train: TrainConfig
     gates: GateConfig
+    moment: AwareDatetime | None = Field(
+        default=None, description="when the run happens, filled in by `start_run`"
+    )
+
+    @property
+    def names_as_of(self) -> bool:
+        """Whether `data.as_of` was asked for; else the run filled in its own moment."""
+        return self.data.as_of not in (None, self.moment)
 
     @property
     def site(self) -> str:
