@@ -39,7 +39,7 @@ def add_new(
         interactions: a Parquet file or a folder of them, of `sasrec.data.schema.INTERACTIONS`,
             cleaned: within a user, timestamps strictly increase.
         folder: made if absent; whoever reads it takes its Parquet files. None is ever rewritten.
-        spill: for what does not fit `memory_limit`.
+        spill: folder for what does not fit `memory_limit`, by default what the container has.
     """
     folder.mkdir(parents=True, exist_ok=True)
     index = _read_index(folder)

@@ -173,7 +173,7 @@ def test_a_segment_that_is_still_written_and_a_torn_end_are_read_on(site, log):
 
 
 def test_a_large_log_is_taken_in_parts(site, log, monkeypatch):
-    monkeypatch.setattr(intake, "BATCH_BYTES", 4000)
+    monkeypatch.setattr(intake, "BATCH_BYTES", 1500)
     for part in range(3):
         log.append([event(event_id=f"{part}-{n}") for n in range(10)]).result()
     assert site.take_in().added == {"logged": 30}
