@@ -2,12 +2,17 @@
 
 import contextlib
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from tests.json_server import in_a_thread
+
+ROOT = Path(__file__).parent.parent.parent
 
 BUCKET = "models"
 
@@ -23,3 +28,21 @@ def running() -> Iterator[str]:
     server = make_server("127.0.0.1", 0, application, threaded=False)
     with in_a_thread(server):
         yield f"http://127.0.0.1:{server.server_port}"
+
+
+@contextlib.contextmanager
+def running_apart() -> Iterator[str]:
+    """As `running`, in a process of its own: delta-rs waits for some answers holding the GIL."""
+    command = [sys.executable, "-m", "tests.serving.s3_server"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+        server.communicate()  # the end of its input ends it
+
+
+if __name__ == "__main__":
+    with running() as endpoint:
+        print(endpoint, flush=True)
+        sys.stdin.read()

@@ -183,7 +183,7 @@ def test_days_beyond_the_retention_are_removed(site, tmp_path):
 @pytest.fixture
 def s3(monkeypatch):
     """A bucket that is reached by the environment alone."""
-    with s3_server.running() as endpoint:
+    with s3_server.running_apart() as endpoint:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             monkeypatch.setenv(name, "test")
         for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
