@@ -27,15 +27,15 @@ import torch
 import typer
 
 from benchmarks.provenance import provenance
-from components.settings import RunConfig, build_config
-from components.train_job_manifest import node_command
-from components.train_node import RESULT, train_in, write_work
-from sasrec.checkpoint import FILE as CHECKPOINT
+from components.nodes.train_job_manifest import node_command
+from components.nodes.train_node import RESULT, train_in, write_work
+from components.support.settings import RunConfig, build_config
+from sasrec.data.cleaning import clean
 from sasrec.data.dataset import SequenceDataset
-from sasrec.data.histories import histories_before
-from sasrec.data.quality import clean
+from sasrec.data.frame_histories import histories_before
 from sasrec.data.simulated import Storefront
 from sasrec.data.splits import global_time
+from sasrec.training.checkpoint import FILE as CHECKPOINT
 
 JOB = "sasrec-train"
 RESTARTS_OF_A_JOB = 3
@@ -189,7 +189,7 @@ def train_on_two(
     folder: Path,
     lose: Callable[[list[Host]], str] | None = None,
     *,
-    node: str = "components.train_node",
+    node: str = "components.nodes.train_node",
     timeout_seconds: float = 400,
 ) -> Trained:
     """Train on two hosts; both are started again when one fails.
@@ -202,7 +202,7 @@ def train_on_two(
     logs = folder.with_name(f"{folder.name}-logs")
     logs.mkdir()
     words = node_command(JOB, folder)
-    words[words.index("components.train_node")] = node
+    words[words.index("components.nodes.train_node")] = node
     command = [_as_in_a_pod(word) for word in words]
     started = time.monotonic()
     lost: dict[str, Any] | None = None
@@ -313,7 +313,7 @@ def main(
             trained = train_on_two(folder / "work", folder / lose.__name__, lose)
             assert trained.lost is not None, f"{lose.__name__}: the training was over before"
             two[f"lost: {trained.lost['what']}"] = trained
-    result = {
+    result: dict[str, Any] = {
         "provenance": provenance(),
         "model": config.model.model_dump(),
         "train": config.train.model_dump(),
@@ -342,7 +342,7 @@ def main(
         },
     }
     output.write_text(json.dumps(result, indent=2) + "\n")
-    for label, row in result["two hosts"].items():  # type: ignore[index]
+    for label, row in result["two hosts"].items():
         shown = {k: v for k, v in row.items() if k not in ("losses", "ndcg@10")}
         typer.echo(f"{label}: {json.dumps(shown)}")
 

@@ -1,0 +1,61 @@
+"""What a refused request is told: a code and a field, never what was sent."""
+
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+
+from serving.schemas import Problem
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "No key was presented."},
+    403: {"model": Problem, "description": "The key does not open this route."},
+    422: {"model": Problem, "description": "The request breaks the schema."},
+    503: {"model": Problem, "description": "Try again after Retry-After seconds."},
+}
+# Of routes that take a body.
+BODY_RESPONSES = RESPONSES | {
+    413: {"model": Problem, "description": "The body is too large."},
+    415: {"model": Problem, "description": "The body is not application/json."},
+}
+
+
+class Refusal(Exception):
+    """A request that is answered with an error, in the body of `serving.schemas.Problem`."""
+
+    def __init__(self, status: int, error: str, field: str | None = None) -> None:
+        super().__init__(error)
+        self.status, self.error, self.field = status, error, field
+
+    @property
+    def body(self) -> bytes:
+        """What the client reads, as JSON."""
+        return orjson.dumps({"error": self.error, "field": self.field})
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Those that belong to the status, lower case."""
+        headers = {"content-type": "application/json"}
+        if self.status in (429, 503):
+            headers["retry-after"] = "1"
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return headers
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer refusals, and parameters that FastAPI refuses, with a `Problem`."""
+    app.add_exception_handler(Refusal, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_parameters)
+
+
+async def _refuse(_: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refusal)
+    return Response(refusal.body, refusal.status, refusal.headers)
+
+
+async def _refuse_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return await _refuse(request, Refusal(422, first["type"], str(first["loc"][-1])))
