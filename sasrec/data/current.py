@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from sasrec.data.dataset import pack_columns, packed_columns, unpack_columns
 from sasrec.data.packed import PackedSequences
+from sasrec.data.schema import TIMESTAMP
 from sasrec.data.vocabulary import Vocabulary
-from sasrec.schema import TIMESTAMP
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import Vocabulary
-from sasrec.recommender import Recommender
-from sasrec.refit import check_refit, refit, refit_epochs, score_on
-from sasrec.training import train
+from sasrec.model.recommender import Recommender
+from sasrec.training.loop import train
+from sasrec.training.refit import check_refit, refit, refit_epochs, score_on
 from tests.sasrec.cyclic_world import ITEMS, STRIDE, VOCABULARY, settings, world
 
 TODAY = Vocabulary([*VOCABULARY.item_ids, "launched"])
@@ -25,9 +25,7 @@ def chosen():
 def evaluated(chosen, tmp_path_factory):
     histories, validation = world()
     folder = tmp_path_factory.mktemp("evaluated")
-    return train(
-        histories, validation, VOCABULARY, chosen.model, chosen.train, folder
-    ).recommender
+    return train(histories, validation, VOCABULARY, chosen.model, chosen.train, folder).recommender
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,12 @@ import torch
 from sasrec.config import TrainConfig
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
-from sasrec.metrics import accuracy
-from sasrec.ranking import next_item, score_blocks, target_ranks
-from sasrec.recommender import Recommender
-from sasrec.scorer import Scorer
-from sasrec.training import TrainResult, train
-from sasrec.translated import Translated
+from sasrec.model.recommender import Recommender
+from sasrec.scoring.metrics import accuracy
+from sasrec.scoring.ranking import next_item, score_blocks, target_ranks
+from sasrec.scoring.scorer import Scorer
+from sasrec.scoring.vocabulary_adapter import VocabularyAdapter
+from sasrec.training.loop import TrainResult, train
 
 How = Literal["scratch", "continue"]
 LIST_LENGTH = 10
@@ -57,7 +57,7 @@ def refit(
 ) -> TrainResult:
     """Train the recipe of `evaluated` on `histories` for exactly `epochs`.
 
-    A refit that was killed continues from `run_dir`, as `sasrec.training.train` does.
+    A refit that was killed continues from `run_dir`, as `sasrec.training.loop.train` does.
 
     Args:
         evaluated: whose architecture is trained; to continue, whose weights are the start.
@@ -65,10 +65,10 @@ def refit(
         config: of the evaluated training; its epochs and patience do not matter.
         how: from "scratch", or "continue" from the evaluated weights.
         epochs: see `refit_epochs`.
-        options: further arguments of `sasrec.training.train`: weights, item features.
+        options: further arguments of `sasrec.training.loop.train`: weights, item features.
 
     Raises:
-        DataError, SystemExit: as `sasrec.training.train`.
+        DataError, SystemExit: as `sasrec.training.loop.train`.
     """
     return train(
         histories,
@@ -123,7 +123,7 @@ def check_refit(
 def score_on(scorer: Recommender, evaluation: EvaluationSet, vocabulary: Vocabulary) -> float:
     """Mean NDCG@10 of the next item of each user; `vocabulary` encodes `evaluation`."""
     asked = next_item(evaluation)
-    ranks = target_ranks(Translated(scorer, scorer.vocabulary, vocabulary), asked)
+    ranks = target_ranks(VocabularyAdapter(scorer, scorer.vocabulary, vocabulary), asked)
     return float(accuracy(ranks, asked.targets.cu_seqlens, LIST_LENGTH)["ndcg@10"].mean())
 
 
@@ -131,7 +131,7 @@ def _overlap(
     refitted: Recommender, evaluated: Recommender, histories: PackedSequences
 ) -> np.ndarray:
     """Share of the first items in common, for each user whom both models can answer."""
-    before = Translated(evaluated, evaluated.vocabulary, refitted.vocabulary)
+    before = VocabularyAdapter(evaluated, evaluated.vocabulary, refitted.vocabulary)
     known = evaluated.vocabulary.encode(["", *refitted.vocabulary.item_ids]) != PADDING
     known_events = np.bincount(
         np.repeat(np.arange(len(histories)), histories.lengths),
