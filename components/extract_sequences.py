@@ -11,20 +11,37 @@ def extract_sequences(
     run_dir: str,
     features: Input[Dataset],
     split: Input[Dataset],
+    items: Input[Dataset],
     sequences: Output[Dataset],
+    current: Output[Dataset],
 ):
-    """Write packed training histories, and evaluation histories with their targets."""
+    """Write packed training histories, evaluation histories with their targets, and all of now."""
+    import json
+    from datetime import datetime
     from pathlib import Path
 
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     from components.support.stage import stage
-    from feature_repo.extract import sequences_as_of
+    from feature_repo.extract import current_sequences, sequences_as_of
+    from sasrec.data.current import CurrentHistories
     from sasrec.data.dataset import SequenceDataset
     from sasrec.data.splits import Split
 
-    with stage("extract_sequences", run_dir) as current:
+    with stage("extract_sequences", run_dir) as progress:
         cut = Split.load(Path(split.path))
-        histories = sequences_as_of(Path(home) / "feature_store", cut.cutoffs)
+        store = Path(home) / "feature_store"
+        histories = sequences_as_of(store, cut.cutoffs)
         dataset = SequenceDataset.from_histories(cut, histories)
         dataset.save(Path(sequences.path))
         sequences.metadata.update(dataset.description)
-        current.detail = f"{len(dataset.train):,} users, {len(dataset.train.items):,} events"
+        as_of = datetime.fromisoformat(json.loads(Path(features.path).read_text())["as_of"])
+        catalogue = pq.read_table(items.path, columns=["item_id", "created_at"])
+        launched = catalogue.filter(pc.less(catalogue["created_at"], as_of))["item_id"]
+        now = CurrentHistories.from_histories(as_of, current_sequences(store), launched.to_pylist())
+        now.save(Path(current.path))
+        progress.detail = (
+            f"{len(dataset.train):,} users and {len(dataset.train.items):,} events to train on, "
+            f"{len(now.histories):,} and {len(now.histories.items):,} until now"
+        )

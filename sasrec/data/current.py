@@ -1,5 +1,6 @@
 """Everything that is known at a run's moment: what the model that ships has learned from."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sasrec.data.dataset import pack_columns, packed_columns, unpack_columns
+from sasrec.data.dataset import (
+    SequenceDataset,
+    pack_columns,
+    packed_columns,
+    unpack_columns,
+)
 from sasrec.data.packed import PackedSequences
 from sasrec.data.schema import TIMESTAMP
 from sasrec.data.vocabulary import Vocabulary
@@ -50,11 +56,28 @@ class CurrentHistories:
         users = histories["user_id"].take(pa.array(rows)).to_pylist()
         return cls(as_of, vocabulary, users, packed.select(rows))
 
+    @classmethod
+    def of_training(cls, dataset: SequenceDataset, as_of: datetime) -> "CurrentHistories":
+        """What an evaluated model knows at `as_of`: nothing after its training cut."""
+        return cls(as_of, dataset.vocabulary, dataset.train_users, dataset.train)
+
     @property
     def newest_event(self) -> datetime:
         """When the latest of all events happened."""
         newest = int(self.histories.timestamps.max())
         return pa.scalar(newest, pa.int64()).cast(TIMESTAMP).as_py()
+
+    @property
+    def digest(self) -> str:
+        """Names what is known, whenever it was asked for."""
+        digest = hashlib.sha256("\0".join(self.vocabulary.item_ids).encode())
+        for array in (
+            self.histories.items,
+            self.histories.cu_seqlens,
+            self.histories.timestamps,
+        ):
+            digest.update(array.tobytes())
+        return digest.hexdigest()[:16]
 
     def newest_users(self, count: int) -> np.ndarray:
         """Rows of the users whose latest events are the newest, at most `count`, newest first."""

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sasrec.data.packed import EvaluationSet, PackedSequences
+from sasrec.data.schema import TIMESTAMP
 from sasrec.data.splits import Split
 from sasrec.data.vocabulary import PADDING, Vocabulary
 
@@ -69,6 +71,12 @@ class SequenceDataset:
             validation=_with_history("validation", *folds["validation"]),
             test=_with_history("test", *folds["test"]),
         )
+
+    @property
+    def newest_event(self) -> datetime:
+        """When the latest training event happened."""
+        newest = int(self.train.timestamps.max())
+        return pa.scalar(newest, pa.int64()).cast(TIMESTAMP).as_py()
 
     def examples(self, count: int, max_length: int = 20) -> tuple[list[list[str]], list[list[int]]]:
         """Item ids and timestamps of the first `count` test histories, to ask a server with."""

@@ -25,6 +25,7 @@ from sasrec.training.loop import TrainResult, train
 How = Literal["scratch", "continue"]
 LIST_LENGTH = 10
 NEWEST_USERS = 500
+ALIGNED_ITEMS = 100
 
 
 def refit_epochs(how: How, best_epoch: int, events_before: int, events_now: int) -> int:
@@ -120,6 +121,22 @@ def check_refit(
     )
 
 
+def score_alignment(
+    refitted: Recommender, evaluated: Recommender, histories: PackedSequences
+) -> tuple[float, float]:
+    """`scale` and `shift` that carry the evaluated model's scores over to the refit's.
+
+    Mean and spread are matched over the items that the evaluated model would serve first, after
+    the same histories. A curve of scores, such as the calibration, is moved by them.
+    """
+    pairs = _scores_of_first_items(refitted, evaluated, histories)
+    if not len(pairs):
+        return 1.0, 0.0
+    spread, mean = pairs.std(0), pairs.mean(0)
+    scale = float(spread[1] / spread[0]) if spread[0] > 0 and spread[1] > 0 else 1.0
+    return scale, float(mean[1] - scale * mean[0])
+
+
 def score_on(scorer: Recommender, evaluation: EvaluationSet, vocabulary: Vocabulary) -> float:
     """Mean NDCG@10 of the next item of each user; `vocabulary` encodes `evaluation`."""
     asked = next_item(evaluation)
@@ -132,15 +149,7 @@ def _overlap(
 ) -> np.ndarray:
     """Share of the first items in common, for each user whom both models can answer."""
     before = VocabularyAdapter(evaluated, evaluated.vocabulary, refitted.vocabulary)
-    known = evaluated.vocabulary.encode(["", *refitted.vocabulary.item_ids]) != PADDING
-    known_events = np.bincount(
-        np.repeat(np.arange(len(histories)), histories.lengths),
-        weights=known[histories.items],
-        minlength=len(histories),
-    )
-    asked = histories.select(np.flatnonzero(known_events))
-    if not len(asked):
-        return np.zeros(0)
+    known, asked = _known_to_both(refitted, evaluated, histories)
     # One after the other: a block is scored in inference mode, which must end in order.
     lists = _first_items(refitted, asked, hidden=~known)
     references = _first_items(before, asked, hidden=~known)
@@ -160,3 +169,33 @@ def _first_items(scorer: Scorer, histories: PackedSequences, hidden: np.ndarray)
         block.scores[:, torch.from_numpy(hidden).to(block.scores.device)] = -torch.inf
         found.append(block.top_k(LIST_LENGTH)[0])
     return np.concatenate(found)
+
+
+def _known_to_both(
+    refitted: Recommender, evaluated: Recommender, histories: PackedSequences
+) -> tuple[np.ndarray, PackedSequences]:
+    """Items (V + 1,) bool that both know, and the histories that hold one."""
+    known = evaluated.vocabulary.encode(["", *refitted.vocabulary.item_ids]) != PADDING
+    events = np.bincount(
+        np.repeat(np.arange(len(histories)), histories.lengths),
+        weights=known[histories.items],
+        minlength=len(histories),
+    )
+    return known, histories.select(np.flatnonzero(events))
+
+
+def _scores_of_first_items(
+    refitted: Recommender, evaluated: Recommender, histories: PackedSequences
+) -> np.ndarray:
+    """(n, 2): what the evaluated model and the refit score the evaluated model's first items."""
+    before = VocabularyAdapter(evaluated, evaluated.vocabulary, refitted.vocabulary)
+    _, asked = _known_to_both(refitted, evaluated, histories)
+    pairs = [np.zeros((0, 2))]
+    for block in score_blocks(before, asked, filter_seen=True):
+        items, scores = block.top_k(ALIGNED_ITEMS)
+        rows = np.arange(block.start, block.stop)
+        again = refitted.logits(asked.select(rows)).cpu().numpy()
+        again = np.take_along_axis(again, items, axis=1)
+        both = np.isfinite(scores) & np.isfinite(again)
+        pairs.append(np.stack([scores[both], again[both]], axis=1))
+    return np.concatenate(pairs).astype(np.float64)

@@ -10,8 +10,14 @@ from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.model.recommender import Recommender
 from sasrec.training.loop import train
-from sasrec.training.refit import check_refit, refit, refit_epochs, score_on
-from tests.sasrec.cyclic_world import ITEMS, STRIDE, VOCABULARY, settings, world
+from sasrec.training.refit import (
+    check_refit,
+    refit,
+    refit_epochs,
+    score_alignment,
+    score_on,
+)
+from tests.sasrec.cyclic_world import ITEMS, VOCABULARY, settings, world
 
 TODAY = Vocabulary([*VOCABULARY.item_ids, "launched"])
 
@@ -88,20 +94,25 @@ def test_a_refit_that_ended_early_continues_to_the_same_weights(
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
-def test_a_model_whose_items_are_mixed_up_does_not_overlap(evaluated, everything):
-    shifted = Vocabulary(np.roll(VOCABULARY.item_ids, STRIDE * 5).tolist())
-    wrong = Recommender(evaluated.model, shifted)
-    histories = PackedSequences(
-        shifted.encode([TODAY.item_ids[i - 1] for i in everything.items if i <= ITEMS]),
-        *_without(everything, ITEMS + 1),
+def test_a_model_whose_items_are_mixed_up_leaves_the_evaluated_model(evaluated, everything):
+    mixed = Vocabulary(np.random.default_rng(0).permutation(VOCABULARY.item_ids).tolist())
+    known = PackedSequences(
+        np.minimum(everything.items, ITEMS), everything.cu_seqlens, everything.timestamps
     )
-    assert check_refit(wrong, evaluated, histories).overlap < 0.4
+    assert check_refit(evaluated, evaluated, known).overlap == 1
+    assert check_refit(Recommender(evaluated.model, mixed), evaluated, known).overlap < 0.6
 
 
-def _without(packed, item):
-    kept = packed.items != item
-    lengths = np.add.reduceat(kept, packed.cu_seqlens[:-1])
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), packed.timestamps[kept]
+def test_scores_of_a_scaled_model_are_carried_over(evaluated, everything):
+    class Scaled(Recommender):
+        def logits(self, histories):
+            return 3 * super().logits(histories) + 2
+
+    known = PackedSequences(
+        np.minimum(everything.items, ITEMS), everything.cu_seqlens, everything.timestamps
+    )
+    scaled = Scaled(evaluated.model, VOCABULARY)
+    assert score_alignment(scaled, evaluated, known) == pytest.approx((3, 2), abs=1e-3)
 
 
 def test_weights_that_are_not_finite_are_found(evaluated, everything):
