@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kernels.relative_bias import position_index
+from kernels.attention.relative_bias import position_index
 from sasrec.data.packed import PackedSequences
 from sasrec.model.recommender import MICROSECONDS, VOCABULARY, Recommender
 from sasrec.model.sasrec import Attention, Block, SASRec
