@@ -98,8 +98,10 @@ def recipe_of(run: RunConfig, champion: Champion | None) -> Recipe:
 
 
 def _recipe(written: Mapping[str, Any] | None) -> Recipe | None:
+    if not written:
+        return None
     try:
-        return written and Recipe(
+        return Recipe(
             ModelConfig.model_validate(written["model"]),
             TrainConfig.model_validate(written["train"]),
         )

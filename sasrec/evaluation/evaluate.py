@@ -212,7 +212,7 @@ def evaluate(
     scorers |= {baseline.name: baseline for baseline in baselines}
     scorers[ORDER_SHUFFLED] = OrderShuffled(model)
 
-    ranked = {}
+    ranked: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     with progress.bar(len(scorers) * len(evaluation)) as advance:
         for role, scorer in scorers.items():
             if scorer is model and role != MODEL:
