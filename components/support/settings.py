@@ -54,7 +54,7 @@ class RefitConfig(_Section):
         "the evaluated model",
     )
     how: Literal["scratch", "continue"] = Field(
-        default="continue", description="from scratch, or on from the evaluated weights"
+        default="scratch", description="from scratch, or on from the evaluated weights (continue)"
     )
     epochs: int | None = Field(
         default=None,
