@@ -10,10 +10,10 @@ ARGS ?=
 PIP := $(PYTHON) -m pip --disable-pip-version-check -q
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help run serve monitor demo compile image test lint docs clean
+.PHONY: help run serve monitor demo compile image cluster-test test lint docs clean
 
 help:  ## Say what can be done
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/.run  ## Run the pipeline on this machine, end to end (ARGS="--dataset ml-1m ...")
 	@$(PYTHON) pipeline.py run $(ARGS)
@@ -32,6 +32,9 @@ compile: $(VENV)/.run  ## Compile the pipeline for Kubeflow into pipeline.yaml
 
 image:  ## Build the one image with docker, podman or buildah (ARGS="--build-arg VARIANT=cpu")
 	@deploy/build_image.sh $(ARGS)
+
+cluster-test: $(VENV)/.run  ## Two nights on a cluster of its own: needs Docker, kind, kubectl and jq (KEEP=1 leaves it)
+	@PYTHON=$(PYTHON) deploy/cluster_test/run.sh
 
 test: lint  ## Lint, type-check, check the import arrows and the documents, and run every test
 	@$(PYTHON) -m pytest -n auto --dist loadgroup -m "not alone"

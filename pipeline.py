@@ -29,9 +29,13 @@ from components.refit import refit
 from components.register import register
 from components.runners.cluster import EXPERIMENT, Cluster
 from components.runners.cluster_run import Outcome, watch_run
+from components.runners.doctor import check_all, checked_target, run_probe, table, would_start
 from components.runners.endpoint import ClusterError, Endpoint
 from components.runners.local import Interrupted, StageFailed, new_run_id, run_local
 from components.runners.platform import PlatformSettings, on_platform
+from components.runners.pod_reasons import why_failed
+from components.start_run import start_run
+from components.support.run_identity import MOMENT, RUN_ID
 from components.support.settings import RunConfig, build_config, describe_settings
 from components.train import train
 from sasrec.data import sources
@@ -49,9 +53,16 @@ EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED = 2, 3, 130
 def sasrec_pipeline(
     config: str = build_config().model_dump_json(),
     home: str = CLUSTER_HOME,
-    run_dir: str = f"{CLUSTER_HOME}/runs/[[RunUUID]]",
+    run_dir: str = f"{CLUSTER_HOME}/runs/{MOMENT}-{RUN_ID}",
 ):
     """`config` is a RunConfig as JSON; `home` holds feature store, models and event log."""
+    run = start_run(
+        config=config,
+        run_dir=run_dir,
+        scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    ).outputs
+    config, run_dir = run["config"], run["run_dir"]
     data = ingest(config=config, home=home, run_dir=run_dir).outputs
     features = publish_features(
         home=home,
@@ -168,6 +179,13 @@ The endpoint and who we are: `KF_PIPELINES_ENDPOINT`, `KF_PIPELINES_NAMESPACE`, 
 `KF_PIPELINES_TOKEN` or `KF_PIPELINES_SA_TOKEN_PATH`. Data paths are paths on the site's volume.
 
 **Exit status**: as `run` when it watches: 0 promoted and deployed, 3 held, 1 failed.
+"""
+
+DOCTOR_HELP = """
+A line each: ✓ is there, ✗ a run would not start or not end well, – not needed or not to be seen
+from here. It asks as `submit` does (`KF_PIPELINES_*`) and as the current kubeconfig.
+
+**Exit status**: 0 only if a run would start, else 1.
 """
 
 RUN_EXAMPLES = """
@@ -326,6 +344,31 @@ def watch(run_id: str, timeout: Timeout = None) -> None:
     _watch(Cluster(Endpoint.from_environment()), run_id, timeout)
 
 
+@app.command(epilog=DOCTOR_HELP)
+def doctor(
+    platform: Platform = None,
+    offline: Annotated[
+        bool, typer.Option(help="Look at the compiled files alone; ask no cluster.")
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option(help="Also run a small pipeline that tries the volume and the network.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    timeout: Timeout = 1800,
+) -> None:
+    """Say whether a run would start on the cluster at hand, and what to do where it would not."""
+    with checked_target(sasrec_pipeline, _platform(platform), offline=offline) as target:
+        findings = list(check_all(target, offline=offline))
+        if probe and would_start(findings):
+            findings += run_probe(target, timeout_seconds=timeout or 1800)
+    if json_:
+        typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
+    else:
+        Console(file=sys.stdout, soft_wrap=True).print(table(findings))
+    if not would_start(findings):
+        raise typer.Exit(1)
+
+
 @app.command()
 def settings() -> None:
     """List every setting that `--set` knows, with its default and meaning."""
@@ -370,6 +413,7 @@ def _on_platform(path: Path | None) -> GraphComponent:
 
 @contextmanager
 def _package(platform: Path | None) -> Iterator[Path]:
+    _platform(platform).refuse_stores_of_one_host()
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(_on_platform(platform), str(package))
@@ -379,7 +423,10 @@ def _package(platform: Path | None) -> Iterator[Path]:
 def _watch(cluster: Cluster, run_id: str, timeout: float | None) -> None:
     try:
         outcome = watch_run(
-            lambda: cluster.status(run_id), Console(file=sys.stdout), timeout_seconds=timeout
+            lambda: cluster.status(run_id),
+            Console(file=sys.stdout),
+            explain=lambda status: why_failed(status, cluster.endpoint.namespace),
+            timeout_seconds=timeout,
         )
     except KeyboardInterrupt:
         raise ClusterError(f"run {run_id} goes on; watch it again with its id") from None

@@ -20,6 +20,7 @@ def deploy(
     import json
     from pathlib import Path
 
+    from components.support.metadata import storable
     from components.support.stage import stage
     from sasrec.data.dataset import SequenceDataset
     from serving.registry import open_store
@@ -44,5 +45,5 @@ def deploy(
         text = json.dumps({**report.to_json(), "aliases": aliases.model_dump()}, indent=2)
         Path(deployment.path).write_text(text)
         (current.run_dir / "deployment.json").write_text(text)
-        deployment.metadata["version"] = version
+        deployment.metadata.update(storable({"version": version}))
         current.detail = f"champion {version}, ready in {report.seconds_to_ready:.1f} s"

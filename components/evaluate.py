@@ -26,6 +26,7 @@ def evaluate(
 
     from components.support.champion import load_champion, recipe_of
     from components.support.fair_comparison import fair_comparison
+    from components.support.metadata import storable
     from components.support.settings import RunConfig
     from components.support.stage import stage
     from components.support.train_recipe import RecipeTraining
@@ -95,7 +96,7 @@ def evaluate(
         if feedback.calibration is not None:
             feedback.calibration.save(Path(evaluation.path))
         result.save(current.run_dir / "evaluation")
-        for name in ("ndcg@10", "hr@10", "mrr@10"):
-            metrics.log_metric(name, result.metrics[MODEL][name])
-        evaluation.metadata["protocol"] = str(result.protocol)
+        shown = {name: result.metrics[MODEL][name] for name in ("ndcg@10", "hr@10", "mrr@10")}
+        metrics.metadata.update(storable(shown))
+        evaluation.metadata.update(storable({"protocol": str(result.protocol)}))
         current.detail = f"test NDCG@10 {result.metrics[MODEL]['ndcg@10']:.4f}"

@@ -23,6 +23,7 @@ def extract_sequences(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    from components.support.metadata import storable
     from components.support.stage import stage
     from feature_repo.extract import current_sequences, sequences_as_of
     from sasrec.data.current import CurrentHistories
@@ -35,7 +36,7 @@ def extract_sequences(
         histories = sequences_as_of(store, cut.cutoffs)
         dataset = SequenceDataset.from_histories(cut, histories)
         dataset.save(Path(sequences.path))
-        sequences.metadata.update(dataset.description)
+        sequences.metadata.update(storable(dataset.description))
         as_of = datetime.fromisoformat(json.loads(Path(features.path).read_text())["as_of"])
         catalogue = pq.read_table(items.path, columns=["item_id", "created_at"])
         launched = catalogue.filter(pc.less(catalogue["created_at"], as_of))["item_id"]

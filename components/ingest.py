@@ -23,6 +23,7 @@ def ingest(
     import pyarrow.parquet as pq
 
     from components.support.champion import champion_of_refresh
+    from components.support.metadata import storable
     from components.support.settings import RunConfig
     from components.support.stage import stage
     from sasrec.data import cleaning as quality
@@ -36,7 +37,8 @@ def ingest(
             columns=run.data.columns,
             seed=run.data.seed,
         )
-        if run.data.as_of:
+        # An order without time cannot be cut; only who asks for it gets to hear that.
+        if run.data.as_of and (source.clock == "real" or run.names_as_of):
             source = source.before(run.data.as_of)
         source, report = quality.clean(source)
         since = champion_of_refresh(Path(home)).seen_until if run.refresh.enabled else None
@@ -47,6 +49,6 @@ def ingest(
         cut.save(Path(split.path))
         Path(data_report.path).write_text(report.to_markdown())
         (current.run_dir / "data.json").write_text(json.dumps(report.to_dict(), indent=2))
-        interactions.metadata.update(report.to_dict())
-        split.metadata.update(cut.describe())
+        interactions.metadata.update(storable(report.to_dict()))
+        split.metadata.update(storable(cut.describe()))
         current.detail = f"{source.interactions.num_rows:,} interactions, split {cut.sha256[:12]}"

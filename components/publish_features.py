@@ -23,6 +23,7 @@ def publish_features(
 
     import pyarrow.parquet as pq
 
+    from components.support.metadata import storable
     from components.support.stage import stage
     from feature_repo.check_skew import check_skew
     from feature_repo.history import open_history
@@ -44,11 +45,9 @@ def publish_features(
         history = open_history(load_settings().history or store / "history.db")
         skew = check_skew(store, history)
         (current.run_dir / "skew.json").write_text(json.dumps(skew.to_dict(), indent=2))
+        compared = {"compared_users": skew.users, "skewed_users": skew.skewed_users}
         features.metadata.update(
-            generation=report.generation,
-            rows=report.rows,
-            compared_users=skew.users,
-            skewed_users=skew.skewed_users,
+            storable({"generation": report.generation, "rows": report.rows, **compared})
         )
         current.detail = (
             f"{sum(report.rows.values()):,} feature rows, "

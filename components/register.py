@@ -25,6 +25,7 @@ def register(
     import pyarrow.parquet as pq
 
     from components.support.fingerprint import code_version
+    from components.support.metadata import storable
     from components.support.stage import stage
     from sasrec.data.current import CurrentHistories
     from sasrec.data.dataset import SequenceDataset
@@ -58,5 +59,6 @@ def register(
             },
             golden=golden.record(model, *learned.examples(count=8)),
         )
-        registered.metadata["version"] = progress.detail = version
+        registered.metadata.update(storable({"version": version}))
+        progress.detail = version
     return version

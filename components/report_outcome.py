@@ -1,4 +1,4 @@
-"""The exit handler: tell Prometheus how a run ended, whatever ended it."""
+"""The exit handler: tell Prometheus how a run ended, whatever ended it, and let another begin."""
 
 from kfp.dsl import PipelineTaskFinalStatus, component
 
@@ -6,10 +6,21 @@ from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
-def report_outcome(pushgateway: str, run_dir: str, status: PipelineTaskFinalStatus):
-    """Push when the last run with this outcome (deployed, held, failed) ended, and what it took."""
+def report_outcome(
+    pushgateway: str, run_dir: str, scheduled_at: str, run_id: str, status: PipelineTaskFinalStatus
+):
+    """Push when the last run with this outcome (deployed, held, failed) ended, and what it took.
+
+    The outcome is what the stages left behind. Kubeflow's status is only printed: it is ML
+    Metadata's last state of the group of stages, such as COMPLETE, FAILED or still RUNNING.
+    """
     from pathlib import Path
 
     from components.support.outcome_metrics import push_outcome
+    from components.support.run_identity import run_folder, run_moment
+    from components.support.site_lease import give_back
 
-    push_outcome(pushgateway, Path(run_dir), succeeded=status.state == "SUCCEEDED")
+    folder = Path(run_folder(run_dir, run_moment(scheduled_at), run_id))
+    give_back(folder)
+    outcome = push_outcome(pushgateway, folder)
+    print(f"{outcome}; Kubeflow says {status.state} of {status.pipeline_task_name}")

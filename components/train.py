@@ -22,6 +22,7 @@ def train(
 
     from components.nodes.train_job import TrainJobSettings
     from components.support.fingerprint import training_key
+    from components.support.metadata import storable
     from components.support.settings import RunConfig
     from components.support.stage import stage
     from components.support.training_plan import TrainingPlan
@@ -62,7 +63,7 @@ def train(
         shutil.copy(progress_dir / "train.jsonl", current.run_dir / "train.jsonl")
         shutil.rmtree(progress_dir)
         model.framework = "pytorch"
-        model.metadata.update(best_epoch=result.best_epoch)
+        model.metadata.update(storable({"best_epoch": result.best_epoch}))
         current.detail = (
             f"best epoch {result.best_epoch} of {len(result.history)}, "
             f"validation NDCG@10 {result.best_ndcg:.4f}"

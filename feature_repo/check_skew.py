@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import duckdb
 import pyarrow as pa
 import typer
 
@@ -20,7 +19,7 @@ from feature_repo.history import HistoryStore, open_history
 from feature_repo.history.protocol import LIMIT
 from feature_repo.online import OnlineHistory, UserHistory, merge
 from feature_repo.publish import read_report
-from feature_repo.store import current_generation
+from feature_repo.store import connect, current_generation
 from feature_repo.tables import HISTORY_LIMIT
 from sasrec.data.schema import TIMESTAMP
 
@@ -97,9 +96,10 @@ def _events(history: UserHistory, until: int) -> set[tuple[int, str, str]]:
 
 
 def _sample_users(generation: Path, sample: int, seed: int) -> list[str]:
-    rows = duckdb.execute(
-        f"SELECT DISTINCT user_id FROM '{generation}/user_stats/*.parquet' ORDER BY user_id"
-    ).fetchall()
+    with connect() as connection:
+        rows = connection.execute(
+            f"SELECT DISTINCT user_id FROM '{generation}/user_stats/*.parquet' ORDER BY user_id"
+        ).fetchall()
     users = [user_id for (user_id,) in rows]
     return random.Random(seed).sample(users, min(sample, len(users)))
 

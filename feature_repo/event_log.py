@@ -7,6 +7,11 @@ payload (a JSON object). A frame that is torn or damaged ends its segment.
 A server may hold its segment open for long, so that a user's records cannot be cut out of it at
 once. `forgotten.json` beside the segments (SHA-256 of the user id -> microseconds since the epoch)
 makes every reader skip them from the moment that a user is forgotten.
+
+Whether a segment has a writer is asked in two ways. Its writer holds an exclusive `flock`, which
+processes of the writer's own host see; its name says which host that is. On a network volume other
+hosts may not see the lock (`nolock`), so for them a writer lives until its segment was not written
+or touched for `ABANDONED_SECONDS` of the volume's own time.
 """
 
 import fcntl
@@ -14,12 +19,18 @@ import struct
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
+from feature_repo.host import this_host
+from feature_repo.lease import written_now
+
+ABANDONED_SECONDS = 300.0
+"""After which silence a segment of another host has no writer; a writer touches it far oftener."""
 FORGOTTEN = "forgotten.json"
 HEADER = struct.Struct("<II")
 
@@ -42,6 +53,33 @@ def read_log(folder: Path) -> Iterator[Record]:
 def segments(folder: Path) -> list[Path]:
     """Segment files, oldest first; none if the folder is absent."""
     return sorted(Path(folder).glob("*.log"))
+
+
+def host_of(segment: Path) -> str:
+    """The host of a segment's writer, as `this_host()` has it; empty where its name has none."""
+    _, *parts = segment.stem.split("-")
+    return parts[0] if len(parts) == 2 else ""
+
+
+@contextmanager
+def finished(segment: Path) -> Iterator[BinaryIO | None]:
+    """The file of a segment, to be read and changed here alone; None while it has a writer."""
+    # For writing: NFS gives exclusive locks on nothing else.
+    with segment.open("r+b") as file:
+        own = host_of(segment) == this_host()
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        except OSError:
+            own = False  # no locks on this volume
+        yield file if own or _silence(segment) > ABANDONED_SECONDS else None
+
+
+def _silence(segment: Path) -> float:
+    """Seconds since a segment was written or touched, by the clock of its volume."""
+    return written_now(segment.parent) - segment.stat().st_mtime
 
 
 def frames(segment: bytes) -> Iterator[bytes]:
@@ -72,10 +110,8 @@ def forget(folder: Path, user_id: str) -> int:
 
 def _cut(segment: Path, forgotten: dict[str, int]) -> bool:
     """Rewrite a segment without the forgotten users; False if a writer holds it."""
-    with segment.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with finished(segment) as file:
+        if file is None:
             return False
         before = list(frames(file.read()))
         after = [f for f in before if not _is_forgotten(orjson.loads(f[HEADER.size :]), forgotten)]

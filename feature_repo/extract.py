@@ -3,13 +3,12 @@
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.definitions import SERVICE
 from feature_repo.publish import read_report
-from feature_repo.store import CUTOFFS, MEMORY_LIMIT, bounded_memory, current_generation, open_store
+from feature_repo.store import CUTOFFS, bounded_memory, connect, current_generation, open_store
 from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError
 
@@ -25,14 +24,14 @@ SEQUENCES = pa.schema(
 
 
 def sequences_as_of(
-    repo_dir: Path, entities: pa.Table, *, memory_limit: str = MEMORY_LIMIT
+    repo_dir: Path, entities: pa.Table, *, memory_limit: str | None = None
 ) -> pa.Table:
     """Each user's history strictly before each cutoff.
 
     Args:
         repo_dir: a published feature store.
         entities: (user_id string, cutoff timestamp[us, UTC]); a pair may be repeated.
-        memory_limit: of the join, beyond which it spills to disk; the result comes on top.
+        memory_limit: of the join, as in `store.connect`; the result comes on top.
 
     Returns:
         `SEQUENCES`: one row per row of `entities`, in the same order, oldest event first; lists
@@ -70,7 +69,7 @@ def sequences_as_of(
     )
 
 
-def current_sequences(repo_dir: Path, *, memory_limit: str = MEMORY_LIMIT) -> pa.Table:
+def current_sequences(repo_dir: Path, *, memory_limit: str | None = None) -> pa.Table:
     """Each user's history at the moment of the last publish: `SEQUENCES`, users in order.
 
     Raises:
@@ -79,7 +78,7 @@ def current_sequences(repo_dir: Path, *, memory_limit: str = MEMORY_LIMIT) -> pa
     generation = current_generation(repo_dir)
     as_of = datetime.fromisoformat(read_report(generation)["as_of"])
     files = [str(path) for path in sorted((generation / "user_sequence").glob("*.parquet"))]
-    with duckdb.connect() as connection:
+    with connect() as connection:
         rows = connection.read_parquet(files)
         asked = rows.project("user_id").distinct().order("user_id").to_arrow_table()
     cutoff = pa.scalar(as_of + timedelta(microseconds=1), TIMESTAMP)
@@ -95,8 +94,7 @@ def _lists(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray:
 def _check_published(generation: Path, entities: pa.Table) -> None:
     if not (generation / CUTOFFS).exists():
         return
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+    with connect() as connection:
         connection.register("entities", entities)
         connection.read_parquet(str(generation / CUTOFFS)).create_view("cutoffs")
         missing = connection.execute(

@@ -1,5 +1,8 @@
 """`python -m feature_repo.forget USER --home HOME`: remove a user, and prove it."""
 
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +14,7 @@ import typer
 from feature_repo import event_log
 from feature_repo.command_line import History, Home, Log, feature_store_of, history_of, log_of, run
 from feature_repo.history import HistoryStore, open_history
+from feature_repo.lease import held
 from feature_repo.online import OnlineHistory
 from feature_repo.publish import read_report
 from feature_repo.store import delete_online, generations, only_publisher, published_generation
@@ -76,9 +80,15 @@ def main(
 ) -> None:
     """Remove a user from online stores, offline tables and the log; exit 1 if anything is left."""
     store = open_history(history_of(home, history))
-    left = forget(feature_store_of(home), log_of(home, log), store, user)
+    with held(home, "feature_repo.forget", _end):
+        left = forget(feature_store_of(home), log_of(home, log), store, user)
     print("left of the user:", ", ".join(f"{place} {rows}" for place, rows in left.items()))
     raise typer.Exit(any(left.values()))
+
+
+def _end(reason: str) -> None:
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

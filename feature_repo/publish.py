@@ -25,7 +25,6 @@ from feature_repo.inputs import create_latest, find_partitions, load
 from feature_repo.store import (
     CUTOFFS,
     GENERATIONS,
-    MEMORY_LIMIT,
     bounded_memory,
     choose_profile,
     configure,
@@ -91,7 +90,7 @@ def publish(
     as_of: datetime,
     profile: str | None = None,
     limits: Limits | None = None,
-    memory_limit: str = MEMORY_LIMIT,
+    memory_limit: str | None = None,
 ) -> PublishReport:
     """Make `repo_dir` serve the features of `interactions`, and of no event after `as_of`.
 
@@ -111,7 +110,7 @@ def publish(
             "production" or "cluster"; by default what `store.PROFILE_SETTING` says. "cluster"
             builds on Spark, see `feature_repo.spark`, and always in full. The tables are the same.
         limits: what quality checks tolerate; by default `Limits()`.
-        memory_limit: of DuckDB, beyond which it spills to disk.
+        memory_limit: of DuckDB, as in `store.connect`.
 
     Raises:
         DataError: there are no events, a check failed (its reason is the message), or another
@@ -129,7 +128,7 @@ def publish(
         seconds = {}
 
         started = time.monotonic()
-        with connect(memory_limit, generation / SPILL) as connection:
+        with connect(generation / SPILL, memory_limit) as connection:
             facts = _build(
                 connection,
                 generation,

@@ -20,7 +20,9 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
 from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from redis import Redis
 
+from feature_repo.volume import refuse_network_volume
 from sasrec.errors import DataError, SettingsError
+from sasrec.resources import duckdb_settings
 
 os.environ.setdefault("FEAST_USAGE", "False")
 logging.getLogger("feast").setLevel(logging.WARNING)
@@ -36,8 +38,6 @@ PROFILES = ("local", "production", "cluster")
 PROFILE_SETTING = "SASREC_FEATURE_PROFILE"
 """The environment variable that chooses a profile, for whoever publishes. Readers need none: what
 is published says how it is read."""
-MEMORY_LIMIT = "4GB"
-"""Of DuckDB, beyond which it spills to disk."""
 
 
 def published_generation(repo_dir: Path) -> Path | None:
@@ -64,17 +64,24 @@ def open_store(generation: Path) -> FeatureStore:
 
 
 @contextmanager
-def bounded_memory(folder: Path, memory_limit: str) -> Iterator[None]:
+def bounded_memory(folder: Path, memory_limit: str | None = None) -> Iterator[None]:
     """Within, Feast's joins take up to `memory_limit` in this process and spill into `folder`."""
     with TemporaryDirectory(dir=folder, prefix="join-") as spill:
-        ibis.set_backend(ibis.duckdb.from_connection(connect(memory_limit, Path(spill))))
+        ibis.set_backend(ibis.duckdb.from_connection(connect(Path(spill), memory_limit)))
         yield
 
 
-def connect(memory_limit: str, spill: Path) -> duckdb.DuckDBPyConnection:
-    """DuckDB in memory, up to `memory_limit` of it, and beyond that in the folder `spill`."""
-    connection = duckdb.connect(config={"memory_limit": memory_limit})
-    connection.execute(f"SET temp_directory = '{spill}'")
+def connect(
+    spill: Path | None = None, memory_limit: str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """DuckDB in memory, within what this process's container has for it.
+
+    Args:
+        spill: folder for what does not fit; nowhere by default, for small questions.
+        memory_limit: as in `duckdb_settings`.
+    """
+    connection = duckdb.connect(config=duckdb_settings(memory_limit))
+    connection.execute(f"SET temp_directory = '{spill or ''}'")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
     return connection
@@ -126,7 +133,13 @@ def choose_profile(profile: str | None) -> str:
 
 
 def configure(generation: Path, profile: str) -> None:
-    """Put the profile's `feature_store.yaml` into `generation`."""
+    """Put the profile's `feature_store.yaml` into `generation`.
+
+    Raises:
+        DataError: the profile keeps SQLite files, and the folder is on a network volume.
+    """
+    if profile == "local":
+        refuse_network_volume(generation)
     template = Template(Path(__file__).with_name(f"feature_store.{profile}.yaml").read_text())
     # Feast itself fills in what names an environment variable.
     settings = template.safe_substitute(generation=generation.name)

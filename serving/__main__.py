@@ -34,7 +34,9 @@ def serve(
     except (RegistryError, ServerFailed, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-    print(_welcome(f"http://{host}:{port}", champion, keys), flush=True)
+    # Only on the user's own screen: what a pod prints is a log that others read.
+    shown = keys if host in LOOPBACK and sys.stdout.isatty() else None
+    print(_welcome(f"http://{host}:{port}", champion, settings, shown), flush=True)
     arguments = command(host, port)
     os.execve(
         arguments[0],
@@ -51,10 +53,14 @@ def _champion(settings: Settings) -> Path:
     return store.path(version)
 
 
-def _welcome(url: str, champion: Path, keys: ApiKeys | None) -> str:
-    """Where to look, and three requests to paste: a new user, what they do, and what shifts."""
-    key = keys.admin[0] if keys else None
-    authorization = f" -H 'Authorization: Bearer {key}'" if key else ""
+def _welcome(url: str, champion: Path, settings: Settings, shown: ApiKeys | None) -> str:
+    """Where to look, and three requests to paste: a new user, what they do, and what shifts.
+
+    Args:
+        shown: the keys, where they may be seen; else the requests read one from the key file.
+    """
+    key = shown.admin[0] if shown else f"$(jq -r '.admin[0]' {settings.api_keys_file})"
+    authorization = "" if settings.insecure else f' -H "Authorization: Bearer {key}"'
     post = f"-H 'Content-Type: application/json'{authorization} -d"
     item = Vocabulary.load(champion / "vocabulary.json").item_ids[0]
     ask = json.dumps({"user_id": "new-user", "k": 5})
@@ -62,7 +68,7 @@ def _welcome(url: str, champion: Path, keys: ApiKeys | None) -> str:
     return f"""\
 Serving version {champion.name}. Stop with Ctrl-C.
 
-  console   {url}/{f"#key={key}" if key else ""}
+  console   {url}/{f"#key={key}" if shown else ""}
   API docs  {url}/docs
   metrics   {url}/metrics
 

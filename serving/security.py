@@ -57,9 +57,14 @@ class ApiKeys(BaseModel):
         return any(matches)
 
 
-def create_keys(path: Path) -> ApiKeys:
-    """Write one new key for each role, readable by this user alone; keep a file that exists."""
+def create_keys(path: Path, *, recommend: int = 1) -> ApiKeys:
+    """Write one new key for each role, readable by this user alone; keep a file that exists.
+
+    Args:
+        recommend: how many keys with the role `recommend`.
+    """
     keys = {role: [secrets.token_urlsafe(24)] for role in ROLES}
+    keys["recommend"] += [secrets.token_urlsafe(24) for _ in range(recommend - 1)]
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-LONG = {"test_run.py", "test_compiled_run.py", "test_faults.py"}
+LONG = {"test_run.py", "test_two_nights.py", "test_faults.py"}
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("FEAST_USAGE", "False")

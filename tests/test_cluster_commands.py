@@ -7,7 +7,7 @@ import pipeline
 from components.runners import endpoint
 from components.runners.endpoint import ClusterError
 from components.support.settings import RunConfig
-from tests.components.kfp_server import KfpServer
+from tests.components.kfp import KfpServer
 from tests.json_server import running
 
 GATED = ["ingest", "publish-features", "extract-sequences", "train", "evaluate", "gate"]
@@ -24,6 +24,8 @@ def server(monkeypatch):
 
 
 def typed(*words):
+    if words[0] in ("submit", "schedule") and "--platform" not in words:
+        words = (*words, "--platform", "deploy/platform.yaml")
     return CliRunner().invoke(pipeline.app, list(words))
 
 
@@ -39,6 +41,14 @@ def test_submit_uploads_the_pipeline_with_its_platform_and_says_where_to_look(se
     assert RunConfig.parse(run.runtime_config.parameters["config"]).train.epochs == 3
     assert run.runtime_config.parameters["home"] == "/mnt/sasrec"
     assert server.tables["pipeline_versions"][0].tags == {"commit": "abc"}
+
+
+@pytest.mark.parametrize("words", [("submit",), ("schedule", "--cron", "30 3 * * *")])
+def test_without_platform_settings_features_would_be_files_of_one_host(server, words):
+    result = CliRunner().invoke(pipeline.app, list(words))
+    assert isinstance(result.exception, ValueError)
+    assert "SASREC_FEATURE_PROFILE is local" in str(result.exception)
+    assert not server.tables["pipeline_versions"]
 
 
 @pytest.mark.parametrize(

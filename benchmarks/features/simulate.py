@@ -24,7 +24,7 @@ def simulate(events: int, folder: Path) -> None:
     history), and events come one after another over 60 days, so that no two share a time.
     """
     step = DAYS * 86_400_000_000 // events
-    with connect("4GB", folder.with_name("spill")) as connection:
+    with connect(folder.with_name("spill"), "4GB") as connection:
         connection.execute("SET preserve_insertion_order = false")
         connection.execute(
             f"""

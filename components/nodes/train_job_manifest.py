@@ -42,13 +42,16 @@ def node_command(name: str, folder: Path) -> list[str]:
     ]
 
 
-def train_job(name: str, folder: Path, settings: TrainJobSettings) -> dict[str, Any]:
+def train_job(
+    name: str, folder: Path, settings: TrainJobSettings, owner: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The manifest, built from the API's published models.
 
     Args:
         name: of the TrainJob, its pods and its rendezvous: RFC 1035, at most 40 characters, so
             that the names of its pods stay under 63.
         folder: on the site's volume, as the pods see it.
+        owner: the object whose removal removes the job: apiVersion, kind, name and uid.
     """
     pod = models.TrainerV1alpha1PodSpecPatch(
         nodeSelector=settings.node_selector or None,
@@ -63,7 +66,11 @@ def train_job(name: str, folder: Path, settings: TrainJobSettings) -> dict[str, 
         apiVersion=f"{API_GROUP}/{API_VERSION}",
         kind="TrainJob",
         metadata=models.IoK8sApimachineryPkgApisMetaV1ObjectMeta(
-            name=name, labels={"app.kubernetes.io/name": RUNTIME}
+            name=name,
+            labels={"app.kubernetes.io/name": RUNTIME},
+            ownerReferences=[models.IoK8sApimachineryPkgApisMetaV1OwnerReference(**owner)]
+            if owner
+            else None,
         ),
         spec=models.TrainerV1alpha1TrainJobSpec(
             runtimeRef=models.TrainerV1alpha1RuntimeRef(

@@ -1,21 +1,32 @@
 """One process of a training on several nodes.
 
-`torchrun --module components.nodes.train_node FOLDER` starts it.
+`torchrun --module components.nodes.train_node FOLDER` starts it. Its launcher touches a file of the
+folder as long as it lives. A killed launcher is started again by Kubeflow, and goes on with
+the same nodes. When nobody starts it again, the nodes end by themselves rather than hold their
+devices until the deadline.
 """
 
 import json
 import os
 import shutil
 import sys
+import threading
+import time
 from pathlib import Path
 
 from components.support.settings import RunConfig
+from feature_repo.lease import written_now
 from sasrec.data.dataset import SequenceDataset
 from sasrec.model.recommender import Recommender
 from sasrec.training import loop as training
 from sasrec.training.loop import TrainResult
 
 SEQUENCES, CONFIG, MODEL, RESULT = "sequences", "config.json", "model", "result.json"
+LAUNCHER = "launcher"
+LAUNCHER_SECONDS = 900.0
+"""How long a launcher may be silent: its retry waits, and its pod may wait for a node and image."""
+NO_LAUNCHER = 75
+"""Exit status of a node without a launcher."""
 
 
 def write_work(folder: Path, config: str, sequences: Path) -> None:
@@ -40,6 +51,25 @@ def train_in(folder: Path) -> None:
         temporary.replace(folder / RESULT)
 
 
+def say_launcher_lives(folder: Path) -> None:
+    """Tell the nodes that somebody waits for their model."""
+    (folder / LAUNCHER).touch()
+
+
+def end_without_launcher(folder: Path, *, poll_seconds: float = 30.0) -> None:
+    """End this process once the folder's launcher has been silent for `LAUNCHER_SECONDS`."""
+    launcher = folder / LAUNCHER
+
+    def watch() -> None:
+        while written_now(folder) - launcher.stat().st_mtime < LAUNCHER_SECONDS:
+            time.sleep(poll_seconds)
+        print("no launcher waits for this training any more", file=sys.stderr, flush=True)
+        os._exit(NO_LAUNCHER)
+
+    if launcher.exists():
+        threading.Thread(target=watch, name="launcher", daemon=True).start()
+
+
 def read_result(folder: Path) -> TrainResult:
     """What the nodes left."""
     history = (folder / "train.jsonl").read_text().splitlines()
@@ -51,4 +81,5 @@ def read_result(folder: Path) -> TrainResult:
 
 
 if __name__ == "__main__":
+    end_without_launcher(Path(sys.argv[1]))
     train_in(Path(sys.argv[1]))

@@ -1,6 +1,7 @@
 """Start a TrainJob, wait for it, take its model: the launcher's side of `train_node`."""
 
 import json
+import os
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ from kubernetes import client
 
 from components.nodes.train_job import TrainJobSettings
 from components.nodes.train_job_manifest import API_GROUP, API_VERSION, train_job
-from components.nodes.train_node import read_result, write_work
+from components.nodes.train_node import read_result, say_launcher_lives, write_work
 from sasrec.training.loop import TrainResult
 from serving.release.kubernetes import ApiFailure, broken_pod, call
 
@@ -40,7 +41,8 @@ def train_on_nodes(
     """Train in a TrainJob named after `folder`, which the nodes see under the same path.
 
     Repeating it after any failure continues: with the TrainJob that a killed launcher left
-    running, else from the checkpoint in `folder`. SIGTERM ends the TrainJob too.
+    running, else from the checkpoint in `folder`. SIGTERM ends the TrainJob too, and so does the
+    removal of the run; its nodes give up when no launcher looks after them (`train_node`).
 
     Args:
         config: the `RunConfig` as JSON.
@@ -51,12 +53,13 @@ def train_on_nodes(
         TrainJobError: it was refused, a pod cannot start, it failed, or the time is over.
     """
     write_work(folder, config, sequences)
+    say_launcher_lives(folder)
     name = f"sasrec-train-{folder.name}"
     jobs = _TrainJobs(api, namespace, name, poll_seconds)
-    jobs.start(train_job(name, folder, settings))
     with _sigterm_unwinds():
         try:
-            jobs.wait(settings.timeout_seconds)
+            jobs.start(train_job(name, folder, settings, jobs.run_of_this_pod()))
+            jobs.wait(settings.timeout_seconds, lambda: say_launcher_lives(folder))
         finally:
             jobs.delete()
     return read_result(folder)
@@ -72,20 +75,44 @@ class _TrainJobs:
         self._jobs = (API_GROUP, API_VERSION, namespace, "trainjobs")
         self._namespace, self._name, self._poll_seconds = namespace, name, poll_seconds
 
+    def run_of_this_pod(self) -> dict[str, str] | None:
+        """The Workflow that this pod is of, to own the job; None outside of Kubeflow.
+
+        Not the pod itself: a retry is another pod, and adopts the job of the one before.
+        """
+        name = os.environ.get("KFP_POD_NAME")
+        if not name:
+            return None
+        pod = self._ask(self._core.read_namespaced_pod, name, self._namespace)
+        assert pod is not None
+        owners = [o for o in pod.metadata.owner_references or [] if o.kind == "Workflow"]
+        if not owners:
+            own = {"apiVersion": "v1", "kind": "Pod", "name": name}
+            return {**own, "uid": pod.metadata.uid}
+        [owner] = owners
+        fields = {"apiVersion": owner.api_version, "kind": owner.kind, "name": owner.name}
+        return {**fields, "uid": owner.uid}
+
     def start(self, job: dict[str, Any]) -> None:
         """Create the job, or adopt the same one if it still runs."""
         left = self._find()
         if left is not None and (left["spec"]["trainer"] != job["spec"]["trainer"] or _end(left)):
             self.delete()
             left = None
+        owners = job["metadata"].get("ownerReferences")
+        if left is not None and left["metadata"].get("ownerReferences") != owners:
+            # Of an earlier run, whose removal would take it away from this one.
+            body = {"metadata": {"ownerReferences": owners}}
+            self._ask(self._objects.patch_namespaced_custom_object, *self._jobs, self._name, body)
         if left is None:
             # 409: an earlier try arrived, though its answer was lost.
             self._ask(self._objects.create_namespaced_custom_object, *self._jobs, job, accept=409)
 
-    def wait(self, timeout_seconds: float) -> None:
+    def wait(self, timeout_seconds: float, at_each_look: Callable[[], None]) -> None:
         """Return once it is complete."""
         deadline = time.monotonic() + timeout_seconds
         while True:
+            at_each_look()
             job = self._find()
             if job is None:
                 raise self._error("someone deleted it; run the stage again")

@@ -4,14 +4,18 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import kfp_server_api as kfp_api
 from kfp_server_api.exceptions import ApiException
+from rich.console import Console
 
-from components.runners.cluster_run import RunStatus
-from components.runners.endpoint import ClusterError, Endpoint
+from components.runners.cluster_run import RunStatus, watch_run
+from components.runners.endpoint import DASHBOARD_PATH, ClusterError, Endpoint
+from components.runners.server_version import REQUIRED, parse_version, unknown_to
+from components.support.run_identity import MOMENT, RUN_ID
 from components.support.settings import RunConfig
 from sasrec.errors import SettingsError
 
@@ -19,9 +23,6 @@ T = TypeVar("T")
 
 PIPELINE = "sasrec"
 EXPERIMENT = "sasrec"
-# Kubeflow fills these in for each run of a schedule (Go's reference time is the format).
-SCHEDULED_AT = "[[ScheduledTime.2006-01-02T15:04:05Z]]"
-SCHEDULED_ID = "[[ScheduledTime.20060102-150405]]"
 
 
 @dataclass(frozen=True)
@@ -41,23 +42,60 @@ class Cluster:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        client = endpoint.client()
+        client = self._client = endpoint.client()
         self._pipelines = kfp_api.PipelineServiceApi(client)
         self._uploads = kfp_api.PipelineUploadServiceApi(client)
         self._experiments = kfp_api.ExperimentServiceApi(client)
         self._runs = kfp_api.RunServiceApi(client)
         self._recurring = kfp_api.RecurringRunServiceApi(client)
 
+    def server_version(self) -> str:
+        """What the server says of its release; "unknown" from some builds."""
+        # The typed answer leaves the name of the release out.
+        answer, *_ = self.endpoint.call(
+            "server version",
+            self._client.call_api,
+            "/apis/v2beta1/healthz",
+            "GET",
+            response_type="object",
+            auth_settings=["Bearer"],
+        )
+        if not isinstance(answer, dict):
+            raise ClusterError(
+                f"{self.endpoint.endpoint} answers with a page, not as the API; behind Kubeflow's "
+                f"dashboard the endpoint ends in {DASHBOARD_PATH}"
+            )
+        return str(answer.get("tag_name", "unknown"))
+
+    def require_version(self, package: Path) -> None:
+        """Refuse a server that does not know all fields of a compiled pipeline.
+
+        It would drop the whole platform document without a word: no volume, no secrets, no GPU.
+        """
+        tag = self.endpoint.server_version or self.server_version()
+        wanted = ".".join(map(str, REQUIRED))
+        version = parse_version(tag)
+        if version is None:
+            raise ClusterError(
+                f"the server says version '{tag}', which is no release; if it is built from "
+                f"{wanted} or later, set KF_PIPELINES_SERVER_VERSION={wanted}"
+            )
+        if unknown := unknown_to(version, package):
+            raise ClusterError(
+                f"Kubeflow Pipelines {tag} does not know {', '.join(unknown)} and would ignore the "
+                f"whole platform document without a word; upgrade it to {wanted} or later"
+            )
+
     def upload(
-        self, package: Path, *, tags: Mapping[str, str] | None = None
+        self, package: Path, *, name: str = PIPELINE, tags: Mapping[str, str] | None = None
     ) -> kfp_api.V2beta1PipelineVersionReference:
         """Upload a compiled pipeline as a version named by its content, unless it is there."""
-        version_name = f"{PIPELINE}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
+        version_name = f"{name}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
         pipeline = self._ensure(
-            f"pipeline {PIPELINE}",
-            self._find_pipeline,
+            f"pipeline {name}",
+            lambda: self._find_pipeline(name),
             lambda **options: self._pipelines.pipeline_service_create_pipeline(
-                kfp_api.V2beta1Pipeline(name=PIPELINE, display_name=PIPELINE, **self._scope()),
+                kfp_api.V2beta1Pipeline(name=name, display_name=name, **self._scope()),
                 **options,
             ),
         )
@@ -88,9 +126,38 @@ class Cluster:
         tags: Mapping[str, str] | None = None,
     ) -> str:
         """Start one run and return its id; a run of that name in the experiment is that run."""
+        self.require_version(package)
         version = self.upload(package, tags=tags)
-        experiment_id = self._experiment(experiment)
         parameters = _parameters(config.model_dump(mode="json"), home, run_name)
+        return self._start(version, run_name, experiment, parameters)
+
+    def run_to_end(
+        self, package: Path, name: str, console: Console, *, timeout_seconds: float
+    ) -> RunStatus:
+        """Run another pipeline, without parameters, in an experiment of its name; how it ended.
+
+        Raises:
+            ClusterError: the time is up; the run goes on.
+        """
+        self.require_version(package)
+        version = self.upload(package, name=name)
+        run_id = self._start(version, f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}", name, {})
+        watch_run(
+            lambda: self.status(run_id),
+            console,
+            explain=lambda status: [],
+            timeout_seconds=timeout_seconds,
+        )
+        return self.status(run_id)
+
+    def _start(
+        self,
+        version: kfp_api.V2beta1PipelineVersionReference,
+        run_name: str,
+        experiment: str,
+        parameters: dict[str, str],
+    ) -> str:
+        experiment_id = self._experiment(experiment)
         body = kfp_api.V2beta1Run(
             display_name=run_name,
             experiment_id=experiment_id,
@@ -118,24 +185,25 @@ class Cluster:
     ) -> Schedule:
         """Make `name` the one recurring run with this cron, version and settings.
 
-        Each run trains on what had happened by its scheduled time (`data.as_of`), however late it
-        starts; times missed while the cluster was down are not caught up, and no two runs overlap.
+        Each run trains on what had happened by its own moment (`components.support.run_identity`),
+        also when a stage is repeated hours later; times missed while the cluster was down are not
+        caught up, and no two runs of a schedule overlap.
         KFP cannot change a recurring run: a new one is created first, then older ones are deleted.
 
         Args:
             cron: five fields, or KFP's six with seconds first; UTC.
         """
         cron = _six_fields(cron)
+        self.require_version(package)
         version = self.upload(package, tags=tags)
         experiment_id = self._experiment(experiment)
         settings = config.model_dump(mode="json")
-        settings["data"]["as_of"] = SCHEDULED_AT
         wanted = kfp_api.V2beta1RecurringRun(
             display_name=name,
             experiment_id=experiment_id,
             pipeline_version_reference=version,
             runtime_config=kfp_api.V2beta1RuntimeConfig(
-                parameters=_parameters(settings, home, f"{name}-{SCHEDULED_ID}")
+                parameters=_parameters(settings, home, f"{name}-{MOMENT}-{RUN_ID}")
             ),
             trigger=kfp_api.V2beta1Trigger(cron_schedule=kfp_api.V2beta1CronSchedule(cron=cron)),
             mode=kfp_api.RecurringRunMode.ENABLE,
@@ -200,11 +268,11 @@ class Cluster:
 
         return self.endpoint.call(what, find_or_create)
 
-    def _find_pipeline(self) -> kfp_api.V2beta1Pipeline | None:
+    def _find_pipeline(self, name: str) -> kfp_api.V2beta1Pipeline | None:
         listed = self.endpoint.call(
             "pipelines",
             self._pipelines.pipeline_service_list_pipelines,
-            filter=_named(PIPELINE),
+            filter=_named(name),
             **self._scope(),
         )
         return next(iter(listed.pipelines or []), None)

@@ -32,7 +32,9 @@ class RunStatus:
     Attributes:
         state: KFP's word: PENDING, RUNNING, SUCCEEDED, FAILED, ...
         stages: KFP's word for each of the pipeline's stages that has begun.
-        errors: what the cluster says went wrong, one line each.
+        tasks: KFP's word for each task of whatever pipeline it is, by the task's own name.
+        errors: what the cluster says went wrong, one line each. Of a stage it never says why:
+            the API leaves a task's error out, which is in the log of the task's pod.
     """
 
     run_id: str
@@ -40,6 +42,7 @@ class RunStatus:
     state: str
     created_at: datetime | None
     stages: dict[str, str]
+    tasks: dict[str, str]
     errors: tuple[str, ...]
 
     @classmethod
@@ -52,18 +55,23 @@ class RunStatus:
             for name in STAGES
             if (kebab := name.replace("_", "-")) in by_name
         }
-        failed = [task for task in tasks if task.error and task.error.message]
-        errors = [f"{task.display_name}: {task.error.message}" for task in failed]
-        if run.error and run.error.message:
-            errors.append(run.error.message)
+        said = [run.error, *(entry.error for entry in run.state_history or [])]
+        errors = [error.message for error in said if error and error.message]
         return cls(
             run_id=run.run_id,
             name=run.display_name,
             state=run.state or "PENDING",
             created_at=run.created_at,
             stages=stages,
+            tasks={name: task.state or "PENDING" for name, task in by_name.items()},
             errors=tuple(dict.fromkeys(" ".join(error.split()) for error in errors)),
         )
+
+    @property
+    def failed(self) -> list[str]:
+        """The stages that failed, in the pipeline's order; other tasks where no stage did."""
+        stages = [stage for stage, state in self.stages.items() if state == "FAILED"]
+        return stages or [task for task, state in self.tasks.items() if state == "FAILED"]
 
     @property
     def outcome(self) -> Outcome | None:
@@ -86,10 +94,14 @@ def watch_run(
     read: Callable[[], RunStatus],
     console: Console,
     *,
+    explain: Callable[[RunStatus], list[str]],
     timeout_seconds: float | None = None,
     poll_seconds: float = 10.0,
 ) -> Outcome:
     """Print each change of a run until it ends. Leaving early leaves the run going.
+
+    Args:
+        explain: why a run failed, in lines.
 
     Raises:
         ClusterError: the time is up, or the cluster stayed away.
@@ -104,7 +116,8 @@ def watch_run(
                 console.print(f"{minutes:3d}:{seconds:02d}  {stage:18} {state.lower()}")
                 shown[stage] = state
         if status.outcome is not None:
-            for error in status.errors:
+            why = explain(status) if status.outcome is Outcome.FAILED else []
+            for error in [*status.errors, *why]:
                 console.print(f"error: {escape(error)}", soft_wrap=True)
             return status.outcome
         if timeout_seconds is not None and time.monotonic() - started > timeout_seconds:

@@ -16,6 +16,10 @@ from sasrec.errors import first_problem
 
 T = TypeVar("T")
 
+AUDIENCE = "pipelines.kubeflow.org"
+"""Whom a service account's token must be meant for, where the API server itself checks it."""
+DASHBOARD_PATH = "/pipeline"
+"""Where Kubeflow's gateway has the API; it reads the token itself, whatever its audience."""
 ATTEMPTS = 5
 RETRY_SECONDS = 1.0
 """The first wait before a request is repeated; it doubles each time."""
@@ -33,7 +37,10 @@ class Endpoint(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="KF_PIPELINES_", frozen=True, extra="ignore")
 
-    endpoint: str = Field(description="URL of the API, such as https://kubeflow.example.com")
+    endpoint: str = Field(
+        description="URL of the API: https://kubeflow.example.com/pipeline behind the dashboard, "
+        "http://ml-pipeline.kubeflow:8888 within the cluster"
+    )
     namespace: str = Field(default="", description="profile; empty for a single-user install")
     token: str = Field(default="", description="bearer token", repr=False)
     sa_token_path: Path | None = Field(
@@ -42,6 +49,9 @@ class Endpoint(BaseSettings):
     ca_file: Path | None = Field(default=None, description="certificate authority of the endpoint")
     service_account: str = Field(default="", description="Kubernetes account that runs act as")
     ui: str = Field(default="", description="URL of the UI, where it is not the endpoint's")
+    server_version: str = Field(
+        default="", description="such as 2.17.0, of a server that does not say it: a vendor's build"
+    )
 
     @classmethod
     def from_environment(cls) -> "Endpoint":
@@ -63,6 +73,16 @@ class Endpoint(BaseSettings):
         if endpoint.sa_token_path and not endpoint.sa_token_path.is_file():
             raise ClusterError(f"KF_PIPELINES_SA_TOKEN_PATH: no file {endpoint.sa_token_path}")
         return endpoint
+
+    @property
+    def behind_dashboard(self) -> bool:
+        """Whether requests pass Kubeflow's gateway, which reads the token, or reach the API."""
+        return self.endpoint.rstrip("/").endswith(DASHBOARD_PATH)
+
+    def _whose(self) -> str:
+        if self.behind_dashboard:
+            return "of an issuer that the gateway's RequestAuthentication names"
+        return f"kubectl create token ACCOUNT --audience {AUDIENCE}"
 
     def run_url(self, run_id: str) -> str:
         """The run's page."""
@@ -116,8 +136,8 @@ class Endpoint(BaseSettings):
         namespace = self.namespace or "(none)"
         if error.status in _SIGNED_OUT:
             return (
-                f"{error.status}, the token is missing or has expired; set KF_PIPELINES_TOKEN or "
-                "KF_PIPELINES_SA_TOKEN_PATH to a fresh one"
+                f"{error.status}, the token is missing or has expired or is for another; set "
+                f"KF_PIPELINES_TOKEN or KF_PIPELINES_SA_TOKEN_PATH to a fresh one ({self._whose()})"
             )
         if error.status == 403:
             return (
@@ -125,7 +145,10 @@ class Endpoint(BaseSettings):
                 f"ask for the role kubeflow-edit there ({said})"
             )
         if error.status == 404:
-            return f"404, not found; check the name and KF_PIPELINES_NAMESPACE={namespace} ({said})"
+            return (
+                f"404, not found; check the name, KF_PIPELINES_NAMESPACE={namespace} and the "
+                f"endpoint, which ends in {DASHBOARD_PATH} behind Kubeflow's dashboard ({said})"
+            )
         if error.status in _UNAVAILABLE:
             return (
                 f"{error.status} in {ATTEMPTS} attempts; the server is down or overloaded, "

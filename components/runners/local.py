@@ -11,15 +11,16 @@ from types import FrameType
 from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
 from kfp import local
 from rich.console import Console
 
 from components.support.outcome_metrics import write_outcome
 from components.support.progress import watch
 from components.support.settings import RunConfig
+from components.support.site_lease import HOME
 from components.support.stage import read_stages
 from components.support.summary import write_summary
+from feature_repo.lease import held
 from sasrec.errors import DataError, SettingsError
 from sasrec.evaluation.evaluate import Evaluation
 
@@ -47,8 +48,8 @@ def run_local(
     """Run `pipeline` to its end and return the summary that `<run_dir>/summary.json` holds.
 
     Raises:
-        SettingsError: a folder cannot be written, or another run uses the same home.
-        DataError: a stage refused its input; the message is the stage's one line.
+        SettingsError: a folder cannot be written.
+        DataError: another run uses the same home, or a stage refused its input, in its one line.
         StageFailed: a stage crashed.
         Interrupted: Ctrl-C or SIGTERM.
     """
@@ -59,15 +60,24 @@ def run_local(
         record.unlink()
     for left in LEFT_BY_STAGES:
         (run_dir / left).unlink(missing_ok=True)
-    (run_dir / "config.json").write_text(config.model_dump_json(indent=2))
+    (run_dir / HOME).write_text(str(home))
+    taken_over: list[str] = []
+
+    def end(reason: str) -> None:
+        taken_over.append(reason)
+        os.kill(os.getpid(), signal.SIGTERM)
+
     try:
-        with _only_run(home), _ended_with_us():
+        with held(home, str(run_dir), end), _ended_with_us():
             failed = not _execute(pipeline, config, home, run_dir, console)
     except KeyboardInterrupt:
+        if taken_over:
+            raise StageFailed(taken_over[0]) from None
         raise Interrupted from None
-    write_outcome(home, run_dir, succeeded=not failed)
+    write_outcome(home, run_dir)
     if failed:
         _raise_failure(run_dir)
+    config = RunConfig.parse((run_dir / "config.json").read_text())
     evaluation = Evaluation.load(run_dir / "evaluation")
     return write_summary(config, evaluation, run_dir)
 
@@ -96,21 +106,6 @@ def _execute(
         finally:
             finished.set()
             watcher.join()
-
-
-@contextlib.contextmanager
-def _only_run(home: Path) -> Iterator[None]:
-    lock = FileLock(home / ".run.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise SettingsError(
-            f"another run is using {home}: wait for it, or give --home another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from components.nodes.train_job import VARIABLE, TrainJobSettings
@@ -24,6 +25,9 @@ from components.support.image import IMAGE
 from components.support.stage import STAGES
 from sasrec.errors import SettingsError, first_problem
 
+BACKOFF_FACTOR = 2
+# An attempt's time limit begins when its pod runs; before, it waits for a node and pulls its image.
+_POD_START_SECONDS = 3600
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|[KMGTP]i?)?$")]
 
 
@@ -45,6 +49,13 @@ class SecretVariables(_Section):
 
     name: str
     variables: dict[str, str] = Field(description="environment variable -> key in the Secret")
+
+
+class SecretKey(_Section):
+    """One value of a Kubernetes Secret."""
+
+    name: str = Field(description="of the Secret, in the namespace of the runs")
+    key: str
 
 
 class Resources(_Section):
@@ -81,6 +92,9 @@ class PlatformSettings(_Section):
     serving_namespace: str | None = Field(
         default=None, description="of the Deployment sasrec-serving; `deploy` rolls the image out"
     )
+    serving_key: SecretKey | None = Field(
+        default=None, description="API key with the role `recommend`, for the rollout's smoke test"
+    )
     keep_seconds: int = Field(default=7 * 86400, gt=0, description="of a finished run's pods")
     deadline_seconds: int = Field(default=24 * 3600, gt=0, description="of a whole run")
     defaults: Resources = Resources()
@@ -94,6 +108,15 @@ class PlatformSettings(_Section):
         if several := [name for name, own in stages.items() if own.nodes > 1 and name != "train"]:
             raise ValueError(f"{several[0]}: only train runs on several nodes")
         return stages
+
+    @model_validator(mode="after")
+    def _a_rollout_has_a_key(self) -> "PlatformSettings":
+        if self.serving_namespace and self.serving_key is None:
+            raise ValueError(
+                "serving_namespace: needs serving_key, the Secret and key of an API key with the "
+                "role recommend; serving refuses the smoke test without one"
+            )
+        return self
 
     @classmethod
     def load(cls, path: Path) -> "PlatformSettings":
@@ -110,7 +133,8 @@ class PlatformSettings(_Section):
         except yaml.YAMLError as error:
             raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         except ValidationError as error:
-            raise SettingsError(f"{path}: {': '.join(first_problem(error))}") from None
+            problem = ": ".join(filter(None, first_problem(error)))
+            raise SettingsError(f"{path}: {problem}") from None
 
     @field_validator("defaults")
     @classmethod
@@ -118,6 +142,18 @@ class PlatformSettings(_Section):
         if defaults.nodes > 1:
             raise ValueError("only train runs on several nodes")
         return defaults
+
+    def refuse_stores_of_one_host(self) -> None:
+        """Refuse to run where features would be SQLite files on the volume of many hosts.
+
+        Raises:
+            SettingsError: the profile is the local one, as it is where no file says otherwise.
+        """
+        if self.environment.get("SASREC_FEATURE_PROFILE", "local") == "local":
+            raise SettingsError(
+                "platform settings: environment.SASREC_FEATURE_PROFILE is local, whose SQLite "
+                "files do not work on a network volume; production, as in deploy/platform.yaml"
+            )
 
     def resources(self, stage: str) -> Resources:
         """The defaults, with what the file says about this stage on top."""
@@ -143,15 +179,25 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
         if settings.pushgateway is None:
             define(*args, **kwargs)
         else:
-            run_dir = dict(zip(pipeline.component_spec.inputs, args, strict=False)) | kwargs
-            outcome = report_outcome(pushgateway=settings.pushgateway, run_dir=run_dir["run_dir"])
+            inputs = dict(zip(pipeline.component_spec.inputs, args, strict=False)) | kwargs
+            outcome = report_outcome(
+                pushgateway=settings.pushgateway,
+                run_dir=inputs["run_dir"],
+                scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+                run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+            )
             with dsl.ExitHandler(outcome, name="pipeline"):
                 define(*args, **kwargs)
         for name, task in Pipeline.get_default_pipeline().tasks.items():
-            _place(task, settings, settings.resources(name.replace("-", "_")))
+            place(task, settings, settings.resources(name.replace("-", "_")))
             if name == "deploy" and settings.serving_namespace:
                 task.set_env_variable("SASREC_ROLLOUT_NAMESPACE", settings.serving_namespace)
                 task.set_env_variable("SASREC_ROLLOUT_IMAGE", IMAGE)
+                secret = settings.serving_key
+                assert secret is not None  # the settings are refused without it
+                kubernetes.use_secret_as_env(
+                    task, secret.name, {secret.key: "SASREC_ROLLOUT_API_KEY"}
+                )
 
     return dsl.pipeline(
         name=pipeline.name,
@@ -164,7 +210,8 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
     )(define_on_platform)
 
 
-def _place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resources) -> None:
+def place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resources) -> None:
+    """Give a task's pod its resources, volume, secrets, retries and time limit."""
     # Stages change the site, so a remembered answer is no substitute for running them.
     task.set_caching_options(False)
     if resources.nodes > 1:
@@ -186,8 +233,8 @@ def _place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resour
         task.set_retry(
             resources.retries,
             backoff_duration=f"{resources.backoff_seconds}s",
-            backoff_factor=2,
-            backoff_max_duration="600s",
+            backoff_factor=BACKOFF_FACTOR,
+            backoff_max_duration=f"{retrying_seconds(resources)}s",
         )
     kubernetes.set_timeout(task, resources.timeout_seconds)
     kubernetes.mount_pvc(task, settings.volume_claim, settings.mount_path)
@@ -199,6 +246,19 @@ def _place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resour
     for secret in settings.secrets:
         keys = {key: variable for variable, key in secret.variables.items()}
         kubernetes.use_secret_as_env(task, secret.name, keys)
+
+
+def retrying_seconds(resources: Resources) -> int:
+    """How long a stage may take with all its attempts and the pauses between them.
+
+    Argo gives up on a stage that is older than this, counted from the start of its first attempt
+    (upstream argo-workflows `workflow/controller/operator.go`, `maxDuration`), so every attempt
+    must fit. What is retried at all is Argo's `retryPolicy`, which a pipeline cannot set: see
+    docs/production.md.
+    """
+    attempts, pauses = resources.retries + 1, BACKOFF_FACTOR**resources.retries - 1
+    slack = attempts * _POD_START_SECONDS
+    return attempts * resources.timeout_seconds + pauses * resources.backoff_seconds + slack
 
 
 def _train_job(settings: PlatformSettings, resources: Resources) -> TrainJobSettings:

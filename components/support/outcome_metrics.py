@@ -6,6 +6,7 @@ quality exporter (`serving.monitoring`) passes on, or node_exporter's textfile c
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway, write_to_textfile
 
@@ -14,9 +15,11 @@ from components.support.stage import read_stages
 JOB = "sasrec-pipeline"
 TEXTFILES = "pipeline_metrics"
 SKEW = "skew.json"
+VERDICT, PROMOTE = "verdict.json", "promote"
+Outcome = Literal["deployed", "held", "failed"]
 
 
-def push_outcome(pushgateway: str, run_dir: Path, *, succeeded: bool) -> str:
+def push_outcome(pushgateway: str, run_dir: Path) -> str:
     """Push one group per outcome, so that "when did a run last deploy?" survives a held run.
 
     Returns:
@@ -25,25 +28,40 @@ def push_outcome(pushgateway: str, run_dir: Path, *, succeeded: bool) -> str:
     Raises:
         OSError: the gateway does not answer.
     """
-    outcome, registry = describe_outcome(run_dir, succeeded=succeeded)
+    outcome, registry = describe_outcome(run_dir)
     push_to_gateway(pushgateway, job=JOB, registry=registry, grouping_key={"outcome": outcome})
     return outcome
 
 
-def write_outcome(home: Path, run_dir: Path, *, succeeded: bool) -> str:
+def write_outcome(home: Path, run_dir: Path) -> str:
     """As `push_outcome`, into `<home>/pipeline_metrics/<outcome>.prom`, in one rename."""
-    outcome, registry = describe_outcome(run_dir, succeeded=succeeded)
+    outcome, registry = describe_outcome(run_dir)
     folder = home / TEXTFILES
     folder.mkdir(parents=True, exist_ok=True)
     write_to_textfile(str(folder / f"{outcome}.prom"), registry)
     return outcome
 
 
-def describe_outcome(run_dir: Path, *, succeeded: bool) -> tuple[str, CollectorRegistry]:
-    """The outcome of a run and its metrics, all labelled with it."""
+def run_outcome(run_dir: Path) -> Outcome:
+    """How a run ended, from what its stages left: no orchestrator is asked.
+
+    A stage that is not done failed or was killed; a run that was canceled between two stages has
+    neither a held verdict nor a deployment.
+    """
     stages = read_stages(run_dir)
-    deployed = stages.get("deploy", {}).get("status") == "done"
-    outcome = "failed" if not succeeded else "deployed" if deployed else "held"
+    if any(record["status"] != "done" for record in stages.values()):
+        return "failed"
+    if "deploy" in stages:
+        return "deployed"
+    verdict = run_dir / VERDICT
+    if "gate" not in stages or not verdict.exists():
+        return "failed"
+    return "failed" if json.loads(verdict.read_text())["decision"] == PROMOTE else "held"
+
+
+def describe_outcome(run_dir: Path) -> tuple[Outcome, CollectorRegistry]:
+    """The outcome of a run and its metrics, all labelled with it."""
+    stages, outcome = read_stages(run_dir), run_outcome(run_dir)
     registry = CollectorRegistry()
     Gauge(
         "reco_pipeline_last_run_timestamp_seconds",

@@ -106,6 +106,14 @@ class RunConfig(_Section):
     gates: GateConfig
     refit: RefitConfig = RefitConfig()
     refresh: RefreshConfig = RefreshConfig()
+    moment: AwareDatetime | None = Field(
+        default=None, description="when the run happens, filled in by `start_run`"
+    )
+
+    @property
+    def names_as_of(self) -> bool:
+        """Whether `data.as_of` was asked for; else the run filled in its own moment."""
+        return self.data.as_of not in (None, self.moment)
 
     @property
     def site(self) -> str:

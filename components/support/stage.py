@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.support.site_lease import held_by_stage
 from sasrec.errors import DataError
 
 STAGES = (
@@ -49,6 +50,9 @@ def stage(name: str, run_dir: str) -> Iterator[Stage]:
 
     The record holds `status` (running, done, failed), `seconds`, `peak_memory_mib`, `detail` and,
     in one line, an `error` when the input was bad or a `crash` when something else went wrong.
+
+    Within, the run holds the lease on its site. A stage whose lease another run took over ends at
+    once, by SIGTERM, before it writes more.
     """
     _die_with_parent()
     record = Path(run_dir) / "stages" / f"{name}.json"
@@ -66,14 +70,24 @@ def stage(name: str, run_dir: str) -> Iterator[Stage]:
         temporary.write_text(json.dumps({"status": status, **numbers, **fields}))
         temporary.replace(record)
 
+    taken_over: list[str] = []
+
+    def end(reason: str) -> None:
+        taken_over.append(reason)
+        write("failed", crash=reason)
+        os.kill(os.getpid(), signal.SIGTERM)
+
     write("running")
     try:
-        yield current
+        ends = {"first": name == STAGES[0], "last": name == STAGES[-1]}
+        with held_by_stage(Path(run_dir), end, **ends):
+            yield current
     except DataError as error:
         write("failed", error=_one_line(str(error)))
         raise
     except BaseException as error:
-        write("failed", crash=f"{type(error).__name__}: {_one_line(str(error))}")
+        reason = taken_over[0] if taken_over else f"{type(error).__name__}: {_one_line(str(error))}"
+        write("failed", crash=reason)
         raise
     write("done")
 

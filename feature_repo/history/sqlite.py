@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from feature_repo.history.protocol import LIMIT, Event
+from feature_repo.volume import refuse_network_volume
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS events (
@@ -46,6 +47,9 @@ class SQLiteHistory:
     Args:
         path: the database file; made if absent, as its folder is, beside a `.lock` file.
         limit: events kept per user.
+
+    Raises:
+        DataError: the file would be on a network volume.
     """
 
     def __init__(self, path: Path, *, limit: int = LIMIT) -> None:
@@ -56,6 +60,7 @@ class SQLiteHistory:
         # SQLite's own waiting for a writer polls with sleeps of up to 100 ms. A file lock wakes
         # the next writer at once, and the kernel releases it when its holder is killed.
         path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_network_volume(path)
         self._lock_file = path.with_name(path.name + ".lock").open("w")
         self._lock = threading.Lock()
         with self._writing() as connection:

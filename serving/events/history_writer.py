@@ -16,12 +16,14 @@ from feature_repo.event_log import HEADER, frames
 from feature_repo.history import HistoryStore
 from feature_repo.rebuild import rebuild
 from serving import metrics
-from serving.events.writer import mark_applied
+from serving.events.writer import left_elsewhere, mark_applied
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 WAITING_EVENTS = 50_000
+LOOK_SECONDS = 300.0
+"""How often a worker looks for what writers of other hosts left."""
 
 Records = Sequence[dict[str, Any]]
 
@@ -142,6 +144,32 @@ def catch_up(store: HistoryStore, finished: Sequence[Path]) -> int:
         missing += rebuild(store, _logged(path))
         mark_applied(path)
     return missing
+
+
+class LogKeeper:
+    """One thread that applies what writers of other hosts left in the log.
+
+    A pod that died is known to be dead only some minutes later, when nobody starts.
+    """
+
+    def __init__(self, store: HistoryStore, directory: Path) -> None:
+        self._store, self._directory = store, directory
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log-keeper", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop looking."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                catch_up(self._store, left_elsewhere(self._directory))
+            except Exception as error:
+                logger.warning("history: events of other hosts wait (%s)", type(error).__name__)
+                metrics.HISTORY_FAILURES.inc()
 
 
 def _logged(segment: Path) -> Iterable[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """The durable log of what users did and what they were shown.
 
-A directory of segments, `<created>-<writer>.log`, where `created` is microseconds since the epoch
-as 16 digits and `writer` is 8 hex digits; names sort by age. Each segment has one writer: a worker
-process that holds an exclusive `flock` on it while it lives. A segment is a run of frames
+A directory of segments, `<created>-<host>-<writer>.log`, where `created` is microseconds since the
+epoch as 16 digits, and `host` and `writer` are 8 hex digits; names sort by age. Each segment has
+one writer: a worker process that holds an exclusive `flock` on it and touches it while it lives,
+since other hosts may not see the lock. A segment is a run of frames
 
     length   uint32, little-endian: bytes of the payload
     crc      uint32, little-endian: CRC-32 (zlib) of the payload
@@ -20,8 +21,9 @@ and the payload is one of two records, told apart by "type"; timestamps are int 
 An impression record is one slate; slot i is position i. An event may appear more than once (a
 client's retry, another worker): readers keep the first of each user's event_id. A torn frame can
 only be the last of a segment whose writer died; it was never acknowledged, and the next writer that
-starts cuts it off. An empty `<segment>.applied` says that a finished segment is in the online
-history as well. `feature_repo.event_log` is the reader.
+starts on its host cuts it off, or one on another host once the segment has been silent for long. An
+empty `<segment>.applied` says that a finished segment is in the online history as well.
+`feature_repo.event_log` is the reader.
 """
 
 import fcntl
@@ -42,11 +44,15 @@ from typing import Any
 
 import orjson
 
+from feature_repo.event_log import ABANDONED_SECONDS, finished, host_of, segments
+from feature_repo.host import this_host
 from serving import metrics
 
 _FRAME = struct.Struct("<II")
 SEGMENT_BYTES = 64 << 20
 GATHER_SECONDS = 0.05
+TOUCH_SECONDS = 30.0
+"""How often an idle writer tells other hosts that it lives."""
 
 
 class LogUnavailable(OSError):
@@ -77,28 +83,35 @@ def repair(directory: Path) -> tuple[list[Path], int]:
     Returns:
         Those segments, oldest first, and the bytes cut.
     """
-    finished, cut = [], 0
-    for path in sorted(Path(directory).glob("*.log")):
-        with path.open("r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            finished.append(path)
-            if _marker(path).exists():
-                continue
-            content = file.read()
-            whole = whole_bytes(content)
-            if whole < len(content):
-                file.truncate(whole)
-                os.fsync(file.fileno())
-                cut += len(content) - whole
-    return finished, cut
+    cuts = {path: _cut_torn_tail(path) for path in segments(directory)}
+    ended = [path for path, cut in cuts.items() if cut is not None]
+    return ended, sum(cut or 0 for cut in cuts.values())
 
 
-def unapplied(finished: list[Path]) -> list[Path]:
+def left_elsewhere(directory: Path) -> list[Path]:
+    """Segments that writers of other hosts left, repaired, perhaps not in the online history."""
+    others = [path for path in segments(directory) if host_of(path) != this_host()]
+    return [path for path in unapplied(others) if _cut_torn_tail(path) is not None]
+
+
+def _cut_torn_tail(path: Path) -> int | None:
+    """How many bytes were cut; None where the segment has a writer."""
+    with finished(path) as file:
+        if file is None:
+            return None
+        if _marker(path).exists():
+            return 0
+        content = file.read()
+        whole = whole_bytes(content)
+        if whole < len(content):
+            file.truncate(whole)
+            os.fsync(file.fileno())
+        return len(content) - whole
+
+
+def unapplied(ended: list[Path]) -> list[Path]:
     """The finished segments whose events may be missing in the online history."""
-    return [path for path in finished if not _marker(path).exists()]
+    return [path for path in ended if not _marker(path).exists()]
 
 
 def mark_applied(path: Path) -> None:
@@ -137,6 +150,7 @@ class EventLog:
         self._segment = self.directory
         self._descriptor = -1
         self._size = 0
+        self._touched = 0.0
         self._open_segment()
         self._thread = threading.Thread(target=self._run, name="event-log", daemon=True)
         self._thread.start()
@@ -173,11 +187,24 @@ class EventLog:
                 group.append(self._queue.get(timeout=GATHER_SECONDS))
             while not self._queue.empty():
                 group.append(self._queue.get())
+            self._keep_alive()
             closing = None in group
             # What was shown comes before what was done about it.
             later = [self._later.popleft() for _ in range(len(self._later))]
             if pending := later + [entry for entry in group if entry is not None]:
                 self._commit(pending)
+
+    def _keep_alive(self) -> None:
+        """Touch the segment; leave it when it was silent for so long that others may change it."""
+        silent = time.time() - self._touched
+        if self._descriptor < 0 or silent < TOUCH_SECONDS:
+            return
+        if silent > ABANDONED_SECONDS / 2:
+            self._close_segment()
+            return
+        with suppress(OSError):  # tried again in a moment
+            os.utime(self._descriptor)
+            self._touched = time.time()
 
     def _commit(self, pending: list[_Pending]) -> None:
         try:
@@ -219,16 +246,18 @@ class EventLog:
         self._size += len(content)
 
     def _open_segment(self) -> None:
-        name = f"{time.time_ns() // 1000:016d}-{secrets.token_hex(4)}.log"
+        name = f"{time.time_ns() // 1000:016d}-{this_host()}-{secrets.token_hex(4)}.log"
         self._segment = self.directory / name
         # Locked before it can be found: a worker that starts now must not take it for finished.
         hidden = self._segment.with_suffix(".new")
         self._descriptor = os.open(
             hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640
         )
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        with suppress(OSError):  # a volume without locks: others go by the touches
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         hidden.rename(self._segment)
         self._size = 0
+        self._touched = time.time()
         folder = os.open(self.directory, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)

@@ -14,11 +14,10 @@ from typing import Any
 import fsspec
 from pydantic import ValidationError
 
+from feature_repo.object_store import put_if
 from sasrec.errors import first_problem
 from serving.registry.aliases import Aliases, StaleAliases
 from serving.registry.store import MANIFEST, Manifest, ModelStore, RegistryError
-
-_LOST_THE_RACE = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 
 
 class ObjectAliases:
@@ -48,14 +47,13 @@ class ObjectAliases:
         if now.generation != expected_generation:
             raise _stale(f"generation is {now.generation}, expected {expected_generation}")
         aliases = aliases.model_copy(update={"generation": now.generation + 1})
-        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         content = aliases.model_dump_json(indent=2).encode()
         try:
-            self._filesystem.pipe_file(self._path, content, **condition)
+            written = put_if(self._filesystem, self._path, content, etag=etag)
         except OSError as error:
-            if _error_code(error) in _LOST_THE_RACE:
-                raise _stale(f"generation {expected_generation} was replaced meanwhile") from None
             raise RegistryError(f"{self._path}: cannot be written ({error})") from None
+        if not written:
+            raise _stale(f"generation {expected_generation} was replaced meanwhile")
         return aliases
 
     def _tag(self) -> str | None:
@@ -153,11 +151,3 @@ class ObjectModelStore(ModelStore):
 
 def _stale(reason: str) -> StaleAliases:
     return StaleAliases(f"aliases.json: {reason}; read the aliases again and retry")
-
-
-def _error_code(error: OSError) -> str:
-    """What S3 called the error. s3fs turns a failed `IfNoneMatch` into FileExistsError."""
-    if isinstance(error, FileExistsError):
-        return "PreconditionFailed"
-    response = getattr(error.__cause__, "response", {})
-    return response.get("Error", {}).get("Code", "")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import httpx
 from kubernetes import client
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.registry import Aliases, ModelStore, RegistryError, StaleAliases
@@ -34,10 +34,27 @@ class RolloutSettings(BaseSettings):
     namespace: str = Field(default="", description="of serving; empty where no rollout is wanted")
     deployment: str = Field(default="sasrec-serving", description="the Deployment's name")
     image: str = Field(default="", description="what the pods should run")
-    url: str = Field(default="http://sasrec-serving", description="of the Service")
+    url: str = Field(
+        default="", description="of the Service; by default the Deployment's name in its namespace"
+    )
     api_key: str = Field(default="", description="with the role `recommend`", repr=False)
     timeout_seconds: float = Field(default=900, gt=0, description="until all pods are new")
     poll_seconds: float = Field(default=2, gt=0, description="between looks at the rollout")
+
+    @model_validator(mode="after")
+    def _serving_wants_a_key(self) -> "RolloutSettings":
+        """Without one the smoke test gets 401, and a good rollout would be taken back."""
+        if self.namespace and not self.api_key:
+            raise RolloutError(
+                "SASREC_ROLLOUT_NAMESPACE is set and SASREC_ROLLOUT_API_KEY is not; "
+                "give `serving_key` in the platform settings"
+            )
+        return self
+
+    @property
+    def service_url(self) -> str:
+        """Where to ask the Service."""
+        return self.url or f"http://{self.deployment}.{self.namespace}"
 
 
 def roll_out(
@@ -211,14 +228,14 @@ def _wait_until_served(settings: RolloutSettings, version: str) -> None:
         RolloutError: it never did.
     """
     deadline = time.monotonic() + min(settings.timeout_seconds, 60)
-    headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
-    with httpx.Client(base_url=settings.url, headers=headers, timeout=5) as service:
+    headers = {"Authorization": f"Bearer {settings.api_key}"}
+    with httpx.Client(base_url=settings.service_url, headers=headers, timeout=5) as service:
         while True:
             problem = _ask(service, version)
             if not problem:
                 return
             if time.monotonic() > deadline:
-                raise RolloutError(f"smoke test through {settings.url}: {problem}")
+                raise RolloutError(f"smoke test through {settings.service_url}: {problem}")
             time.sleep(settings.poll_seconds)
 
 
@@ -228,6 +245,11 @@ def _ask(service: httpx.Client, version: str) -> str:
         response = service.post("/v1/recommend", json={"user_id": "smoke-test", "k": 5})
     except httpx.HTTPError as error:
         return f"{type(error).__name__}"
+    if response.status_code in (401, 403):
+        return (
+            f"status {response.status_code}, the key has not the role `recommend`; put the one "
+            "of SASREC_ROLLOUT_API_KEY into sasrec-api-keys and restart serving"
+        )
     if response.status_code != 200:
         return f"status {response.status_code}"
     answer = response.json()

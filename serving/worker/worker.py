@@ -14,7 +14,7 @@ from serving.engine.engine import Engine
 from serving.engine.recommendation import Recommendation, recommend, recommend_popular
 from serving.engine.request_history import History, example_users, merge
 from serving.engine.routing import choose_policy, ranking_policy, serves_challenger
-from serving.events.history_writer import HistoryWriter, catch_up
+from serving.events.history_writer import HistoryWriter, LogKeeper, catch_up
 from serving.events.writer import EventLog, unapplied
 from serving.registry import open_store
 from serving.schemas import Event, RecommendRequest, ServingStatus
@@ -52,6 +52,7 @@ class Worker:
         self._log = EventLog(settings.event_log_location)
         catch_up(store, unapplied(self._log.finished))
         self._history_writer = HistoryWriter(store)
+        self._log_keeper = LogKeeper(store, settings.event_log_location)
         # One thread computes; the event loop stays free to accept, refuse and report.
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._queue = Queue(self._compute, settings.deadline_seconds)
@@ -65,6 +66,7 @@ class Worker:
         self.models.close()
         self._compute.shutdown()
         self._log.close()
+        self._log_keeper.close()
         self._history_writer.close()
         self._histories.close()
 

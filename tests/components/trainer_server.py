@@ -28,6 +28,7 @@ class Trainer:
         answers: what to answer first, per method: a status and a body, or "lost" for a request
             that arrives and whose answer does not.
         requests: method and path of every request.
+        pods: pods that can be read by name.
     """
 
     ends: dict[str, str] | None = None
@@ -35,6 +36,7 @@ class Trainer:
     answers: dict[str, list[Any]] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    pods: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def created(self) -> int:
         """How many jobs were asked for."""
@@ -53,6 +55,10 @@ class Trainer:
     def _act(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         if path == PODS:
             return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._pods()}
+        if path.startswith(f"{PODS}/"):
+            name = path.rpartition("/")[2]
+            found = self.pods.get(name)
+            return (200, found) if found else (404, refusal(404, f'pods "{name}" not found', name))
         if not path.startswith(JOBS):
             return 404, refusal(404, "the server could not find the requested resource")
         if method == "POST":
@@ -60,6 +66,8 @@ class Trainer:
         name = path.rpartition("/")[2]
         if name not in self.jobs:
             return 404, refusal(404, f'trainjobs "{name}" not found', name)
+        if method == "PATCH":
+            self.jobs[name]["metadata"] |= json.loads(body)["metadata"]
         return 200, self.jobs.pop(name) if method == "DELETE" else self.jobs[name]
 
     def _create(self, job: dict[str, Any]) -> tuple[int, Any]:

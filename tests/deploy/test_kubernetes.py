@@ -1,5 +1,6 @@
 """The manifests: valid for two Kubernetes versions, and safe by the rules we hold them to."""
 
+import ipaddress
 import json
 import re
 import shutil
@@ -17,6 +18,11 @@ from serving.settings import Settings
 
 ROOT = Path("deploy/kubernetes")
 BASE = ROOT / "base"
+COMPONENTS = sorted(
+    path.parent
+    for path in ROOT.glob("*/kustomization.yaml")
+    if "kind: Component" in path.read_text()
+)
 OVERLAYS = sorted(path.parent for path in ROOT.glob("overlays/*/kustomization.yaml"))
 VERSIONS = ("1.30", "1.35")
 OUTSIDE_KUBERNETES = ("monitoring.coreos.com/", "trainer.kubeflow.org/")
@@ -102,10 +108,10 @@ def test_a_wrong_manifest_would_be_noticed(deployment):
 
 
 def test_every_file_of_a_folder_is_in_its_kustomization():
-    for folder in (BASE, ROOT / "monitoring", ROOT / "training"):
+    for folder in (BASE, *COMPONENTS):
         [kustomization] = documents(folder / "kustomization.yaml")
         files = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
-        assert set(kustomization["resources"]) == files
+        assert set(kustomization.get("resources", [])) == files
 
 
 def test_selectors_name_the_pods(base, deployment):
@@ -133,8 +139,6 @@ def test_the_autoscaler_and_the_deployment_do_not_fight(base, deployment):
     [autoscaler] = by_kind(base, "HorizontalPodAutoscaler")
     assert autoscaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert "replicas" not in deployment["spec"]
-    names = [m["pods"]["metric"]["name"] for m in autoscaler["spec"]["metrics"] if "pods" in m]
-    assert names == ["reco_requests_in_flight"]
 
 
 def test_settings_are_ones_that_serving_knows(monkeypatch, container):
@@ -194,18 +198,141 @@ def test_nodes_see_the_site_where_the_launcher_sees_it_and_are_as_restricted(run
     assert container["securityContext"] == pod["containers"][0]["securityContext"]
 
 
-def test_an_overlay_can_add_training_on_nodes(tmp_path):
-    shutil.copytree(ROOT, tmp_path / "kubernetes")
-    path = tmp_path / "kubernetes/overlays/staging/kustomization.yaml"
-    [overlay] = documents(path)
-    path.write_text(yaml.safe_dump(overlay | {"components": ["../../training"]}))
-    rendered = render(path.parent)
+@pytest.fixture
+def with_components(tmp_path):
+    """Render the staging overlay with these components in place of its own."""
+
+    def render_with(*names):
+        shutil.copytree(ROOT, tmp_path / "kubernetes", dirs_exist_ok=True)
+        path = tmp_path / "kubernetes/overlays/staging/kustomization.yaml"
+        [overlay] = documents(path)
+        folders = [f"../../{name}" for name in names]
+        path.write_text(yaml.safe_dump(overlay | {"components": folders}))
+        return render(path.parent)
+
+    return render_with
+
+
+def test_an_overlay_can_add_training_on_nodes(with_components):
+    rendered = with_components("training")
     [runtime] = by_kind(rendered, "TrainingRuntime")
-    assert runtime["metadata"]["namespace"] == overlay["namespace"]
+    assert runtime["metadata"]["namespace"] == "sasrec-staging"
     assert {role["metadata"]["name"] for role in by_kind(rendered, "Role")} == {
         "sasrec-rollout",
         "sasrec-training",
     }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_all_components_together_fit_the_schemas(with_components, version):
+    # A site is in one kind of install.
+    names = {folder.name for folder in COMPONENTS} - {"single-user"}
+    for document in with_components(*sorted(names)):
+        if not document["apiVersion"].startswith(OUTSIDE_KUBERNETES):
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_the_autoscaler_asks_for_a_metric_only_where_it_is_provided(with_components):
+    """One metric that nobody provides is enough for never scaling down."""
+    [autoscaler] = by_kind(with_components(), "HorizontalPodAutoscaler")
+    assert [metric["type"] for metric in autoscaler["spec"]["metrics"]] == ["Resource"]
+    [autoscaler] = by_kind(with_components("requests-in-flight"), "HorizontalPodAutoscaler")
+    names = [m["pods"]["metric"]["name"] for m in autoscaler["spec"]["metrics"] if "pods" in m]
+    assert names == ["reco_requests_in_flight"]
+    exported = Path("serving/metrics.py").read_text()
+    assert f'"{names[0]}"' in exported
+
+
+def test_models_in_an_object_store_reach_serving_and_the_exporter(with_components):
+    rendered = with_components("monitoring", "object-store")
+    for deployment in by_kind(rendered, "Deployment"):
+        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        assert {"secretRef": {"name": "sasrec-object-store"}} in container["envFrom"]
+
+
+# What a run's pods may do, by the roles that a Kubeflow install has
+
+
+# Read in upstream's manifests: pipelines `base/pipeline/pipeline-runner-role.yaml`, and of
+# `kubeflow-edit` what it aggregates from pipelines `multi-user/view-edit-cluster-roles.yaml` and
+# manifests `common/kubeflow-roles/base/cluster-roles.yaml`.
+INSTALL = {
+    ("ClusterRole", "kubeflow-edit"): {
+        ("argoproj.io", "workflowtaskresults"): {"*"},
+        ("", "configmaps"): {"get", "list", "watch", "create", "delete", "patch", "update"},
+        ("", "secrets"): {"get", "list", "watch", "create", "delete", "patch", "update"},
+        ("", "pods"): {"get", "list", "watch", "create", "delete", "patch", "update"},
+    },
+    ("Role", "pipeline-runner"): {
+        ("argoproj.io", "workflowtaskresults"): {"create", "patch"},
+        ("", "configmaps"): {"get", "list", "watch"},
+        ("", "secrets"): {"get"},
+        ("", "pods"): {"*"},
+    },
+}
+# Argo's executor reports by task results; driver and launcher read the rest (`v2/config/env.go`,
+# `v2/objectstore/object_store.go`, `v2/component/launcher_v2.go`).
+KUBEFLOW_ASKS = [
+    ("argoproj.io", "workflowtaskresults", "create"),
+    ("argoproj.io", "workflowtaskresults", "patch"),
+    ("", "configmaps", "get"),
+    ("", "secrets", "get"),
+    ("", "pods", "get"),
+]
+
+
+@pytest.mark.parametrize("install", ["profile", "single-user"])
+def test_runs_have_the_rights_that_kubeflows_part_of_a_pod_asks_for(with_components, install):
+    granted = set()
+    for binding in by_kind(with_components(install), "RoleBinding"):
+        accounts = {(s["kind"], s["name"]) for s in binding["subjects"]}
+        assert accounts == {("ServiceAccount", "sasrec-pipeline")}
+        role = binding["roleRef"]
+        rules = INSTALL.get((role["kind"], role["name"]), {})
+        granted |= {(group, kind, verb) for (group, kind), verbs in rules.items() for verb in verbs}
+    for group, kind, verb in KUBEFLOW_ASKS:
+        assert {(group, kind, verb), (group, kind, "*")} & granted
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+def test_an_overlay_says_which_install_it_is_for_and_which_storage(overlay):
+    [kustomization] = documents(overlay / "kustomization.yaml")
+    assert len({"../../profile", "../../single-user"} & set(kustomization["components"])) == 1
+    [claim] = by_kind(render(overlay), "PersistentVolumeClaim")
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert claim["spec"]["storageClassName"]
+
+
+def pod_templates():
+    """Every pod that a manifest of ours starts: its labels and its specification."""
+    for name, manifest in manifests():
+        kind, spec = manifest["kind"], manifest.get("spec", {})
+        if kind == "Pod":
+            yield name, manifest["metadata"].get("labels", {}), spec
+        elif kind in ("Deployment", "Job"):
+            yield name, spec["template"]["metadata"]["labels"], spec["template"]["spec"]
+        elif kind == "TrainingRuntime":
+            [job] = spec["template"]["spec"]["replicatedJobs"]
+            template = job["template"]["spec"]["template"]
+            yield name, template["metadata"]["labels"], template["spec"]
+
+
+def test_no_pod_gets_a_sidecar_in_a_profiles_namespace():
+    found = {name: labels for name, labels, _ in pod_templates()}
+    assert len(found) >= 5
+    for name, labels in found.items():
+        assert labels.get("sidecar.istio.io/inject") == "false", name
+
+
+def test_the_volume_is_given_to_the_user_that_everything_runs_as(pod):
+    [job] = documents(ROOT / "prepare-volume.yaml")
+    [chown] = job["spec"]["template"]["spec"]["containers"]
+    user = pod["securityContext"]["runAsUser"]
+    assert f"chown {user}:{pod['securityContext']['fsGroup']} " in chown["command"][-1]
+    dockerfile = Path("deploy/Dockerfile").read_text()
+    assert f"USER {user}:" in dockerfile  # whom Kubeflow's pods run as
+    users = {n: spec["securityContext"]["runAsUser"] for n, _, spec in pod_templates()}
+    assert {name for name, uid in users.items() if uid != user} == {"prepare-volume.yaml:Job"}
 
 
 # Policies
@@ -272,15 +399,75 @@ def test_no_secret_is_in_the_repository(base):
             assert not re.search(r"password\s*[:=]\s*\S", path.read_text(), re.IGNORECASE)
 
 
-def test_the_network_policies_close_both_directions(base):
-    policies = by_kind(base, "NetworkPolicy")
-    assert {policy["metadata"]["name"] for policy in policies} == {
-        manifest["metadata"]["name"] for manifest in by_kind(base, "Deployment")
-    }
+def lets_out(policies, labels, port, protocol="TCP", *, namespace=None, address=None):
+    """Whether policies let a pod with these labels out, as Kubernetes adds them up."""
     for policy in policies:
-        assert sorted(policy["spec"]["policyTypes"]) == ["Egress", "Ingress"]
-        assert all(rule.get("from") for rule in policy["spec"]["ingress"])
-        assert all(rule.get("ports") for rule in policy["spec"].get("egress", []))
+        spec = policy["spec"]
+        if not selects(spec["podSelector"], labels):
+            continue
+        for rule in spec.get("egress", []):
+            ports = [(p["port"], p.get("protocol", "TCP")) for p in rule["ports"]]
+            if (port, protocol) in ports and (
+                "to" not in rule or any(reaches(to, namespace, address) for to in rule["to"])
+            ):
+                return True
+    return False
+
+
+def selects(selector, labels):
+    expressions = selector.get("matchExpressions", [])
+    assert all(e["operator"] == "In" for e in expressions)
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(e["key"]) in e["values"] for e in expressions
+    )
+
+
+def reaches(to, namespace, address):
+    if "ipBlock" in to:
+        network = ipaddress.ip_network(to["ipBlock"]["cidr"])
+        return address is not None and ipaddress.ip_address(address) in network
+    wanted = to["namespaceSelector"]["matchLabels"]
+    return wanted == {"kubernetes.io/metadata.name": namespace}
+
+
+SERVING = {"app.kubernetes.io/name": "sasrec-serving", "app.kubernetes.io/component": "serving"}
+EXPORTER = {"app.kubernetes.io/name": "sasrec-quality"}
+
+
+def test_serving_reaches_dns_and_redis_and_nothing_else(with_components):
+    policies = by_kind(with_components(), "NetworkPolicy")
+    for protocol in ("UDP", "TCP"):
+        assert lets_out(policies, SERVING, 53, protocol, namespace="kube-system")
+        # NodeLocal DNS: no pod, but this address of every node.
+        assert lets_out(policies, SERVING, 53, protocol, address="169.254.20.10")
+    assert not lets_out(policies, SERVING, 53, "UDP", address="8.8.8.8")
+    assert not lets_out(policies, SERVING, 53, "TCP", address="169.254.169.254")
+    assert lets_out(policies, SERVING, 6379, address="10.1.2.3")
+    for port in (443, 9000, 4317, 9091):
+        assert not lets_out(policies, SERVING, port, namespace="monitoring", address="10.1.2.3")
+
+
+def test_an_object_store_and_telemetry_are_reached_where_they_are_added(with_components):
+    policies = by_kind(with_components("object-store", "telemetry", "monitoring"), "NetworkPolicy")
+    for labels in (SERVING, EXPORTER):
+        for port in (443, 9000, 8333):
+            assert lets_out(policies, labels, port, address="52.216.0.1")
+        assert lets_out(policies, labels, 53, "UDP", address="169.254.20.10")
+    for port in (4317, 4318, 9091):
+        assert lets_out(policies, SERVING, port, namespace="monitoring")
+        assert not lets_out(policies, EXPORTER, port, namespace="monitoring")
+
+
+def test_the_network_policies_close_both_directions(base):
+    policies = {p["metadata"]["name"]: p["spec"] for p in by_kind(base, "NetworkPolicy")}
+    names = {manifest["metadata"]["name"] for manifest in by_kind(base, "Deployment")}
+    for name in names:
+        assert sorted(policies[name]["policyTypes"]) == ["Egress", "Ingress"]
+        assert all(rule.get("from") for rule in policies[name]["ingress"])
+    for name in policies.keys() - names:
+        assert policies[name]["policyTypes"] == ["Egress"]
+    for spec in policies.values():
+        assert all(rule.get("ports") for rule in spec.get("egress", []))
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)

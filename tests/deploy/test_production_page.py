@@ -36,6 +36,15 @@ def test_every_pipeline_command_is_understood(line):
     command.make_context(words[0], words[1:], resilient_parsing=False)
 
 
+def test_every_line_that_it_says_doctor_prints_is_one_of_its_checks():
+    sources = "".join(path.read_text() for path in Path("components/runners/doctor").glob("*.py"))
+    said = re.findall(r"✓ `([^`]+)`", PAGE)
+    assert len(said) > 10
+    for name in said:
+        filled_in = f"{name.rsplit(' ', 1)[0]} {{"
+        assert f'"{name}"' in sources or filled_in in sources, name
+
+
 def test_every_variable_it_names_is_read():
     known = {f"KF_PIPELINES_{name.upper()}" for name in Endpoint.model_fields}
     known |= {f"SASREC_ROLLOUT_{name.upper()}" for name in RolloutSettings.model_fields}

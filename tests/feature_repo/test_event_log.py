@@ -1,5 +1,8 @@
 """What serving writes is what the feature store reads."""
 
+import errno
+import fcntl
+
 from feature_repo.event_log import forget, read_log, segments
 from feature_repo.history import open_history
 from feature_repo.rebuild import rebuild
@@ -56,6 +59,20 @@ def test_a_forgotten_user_is_cut_out_and_hidden_where_a_segment_is_being_written
     writer.close()
     assert forget(tmp_path, "somebody else") == 0
     assert b"gone" not in segments(tmp_path)[1].read_bytes()
+
+
+def test_forgetting_asks_for_locks_as_nfs_grants_them(tmp_path, monkeypatch):
+    """An exclusive lock on a file that is open for reading alone is EBADF there."""
+    write(tmp_path, [event(1, "gone"), event(2, "stays")])
+
+    def flock(file, operation):
+        if operation & fcntl.LOCK_EX and not file.writable():
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("feature_repo.event_log.fcntl.flock", flock)
+    assert forget(tmp_path, "gone") == 0
+    assert [r["event_id"] for r in read_log(tmp_path)] == ["e2"]
+    assert b"gone" not in segments(tmp_path)[0].read_bytes()
 
 
 def test_a_forgotten_user_who_comes_back_is_a_new_user(tmp_path):

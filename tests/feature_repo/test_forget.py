@@ -9,6 +9,7 @@ from feature_repo.event_log import read_log
 from feature_repo.forget import forget
 from feature_repo.history import Event, open_history
 from feature_repo.inputs import write_days
+from feature_repo.lease import take
 from feature_repo.publish import publish
 from feature_repo.store import generations, only_publisher
 from sasrec.errors import DataError
@@ -78,6 +79,16 @@ def test_the_command_looks_where_serving_was_told_to_write(home, monkeypatch):
     assert done.returncode == 0, done.stderr
     assert list(read_log(home / "elsewhere")) == []
     assert history.latest("u3", 10) == []
+
+
+def test_the_command_waits_for_no_run(home):
+    run = take(home, "nightly")  # of this living process
+    command = [sys.executable, "-m", "feature_repo.forget", "u3", "--home", str(home)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: another run is using {home}: nightly, process ")
+    assert any(record["user_id"] == "u3" for record in read_log(home / "event_log"))
+    run.release()
 
 
 def test_a_mistyped_site_proves_nothing(tmp_path):

@@ -1,10 +1,16 @@
-"""A small Kubernetes API server with one Deployment, its pods, and a Service that answers."""
+"""A small Kubernetes API server with one Deployment, its pods, and a Service that answers.
+
+What else a cluster holds is in `tests.serving.kubernetes_objects`.
+"""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.serving.kubernetes_objects import Objects
 
 DEPLOYMENT = "/apis/apps/v1/namespaces/sasrec/deployments/sasrec-serving"
 PODS = "/api/v1/namespaces/sasrec/pods"
@@ -22,6 +28,8 @@ class Cluster:
         stuck: images whose pods never become ready.
         statuses: HTTP statuses to answer with first, per method.
         served: what the Service answers to a recommendation, from the serving image.
+        objects: everything else that the cluster holds.
+        api_key: what the Service wants, as `serving.api.guard` does: 401 without, 403 for another.
     """
 
     images: list[str] = field(default_factory=lambda: ["sasrec:old"])
@@ -30,6 +38,8 @@ class Cluster:
     stuck: set[str] = field(default_factory=set)
     statuses: dict[str, list[int]] = field(default_factory=dict)
     served: Callable[[str], tuple[int, dict[str, Any]]] = lambda image: (200, {})
+    api_key: str = "smoke-test"
+    objects: Objects = field(default_factory=Objects)
     applies: list[dict[str, Any]] = field(default_factory=list)
     _looks: int = 10
 
@@ -44,10 +54,26 @@ class Cluster:
         bad = self.image in self.stuck | self.waiting.keys() | self.conditions.keys()
         return self._looks > 1 and not bad
 
+    @staticmethod
+    def write_kubeconfig(path: Path, url: str) -> None:
+        """A kubeconfig whose current context is the server at `url`."""
+        config = {
+            "current-context": "test",
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "clusters": [{"name": "test", "cluster": {"server": url}}],
+            "users": [{"name": "test", "user": {}}],
+        }
+        path.write_text(json.dumps(config))
+
     def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Any]:
         """Status and JSON of a request."""
         path = urlsplit(url).path
         if path == "/v1/recommend":
+            scheme, _, key = headers.get("Authorization", "").partition(" ")
+            if scheme != "Bearer" or not key:
+                return 401, {"error": {"message": "send 'Authorization: Bearer KEY'"}}
+            if key != self.api_key:
+                return 403, {"error": {"message": "this key does not open this route"}}
             running = self.image if self.settled else self.images[-2]
             return self.served(running)
         if self.statuses.get(method):
@@ -56,7 +82,7 @@ class Cluster:
         if path == PODS:
             return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._pods()}
         if path != DEPLOYMENT:
-            return 404, {"kind": "Status", "code": 404, "message": "not found"}
+            return self.objects.answer(method, url, headers, body)
         if method == "PATCH":
             self._apply(url, headers, json.loads(body))
         self._looks += method == "GET"

@@ -1,5 +1,9 @@
 """`train` on several nodes: the TrainJob that is asked for, and every way in which it can fail."""
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +11,7 @@ from kubeflow_trainer_api import models
 from kubernetes import client
 
 from benchmarks.two_hosts import write_small_work
+from components.nodes import train_node
 from components.nodes.train_job import VARIABLE, TrainJobSettings
 from components.nodes.train_job_manifest import MAX_RESTARTS, RUNTIME, train_job
 from components.nodes.train_node import CONFIG, SEQUENCES
@@ -212,3 +217,95 @@ def test_pods_that_wait_for_ever_are_not_waited_for(trainer, work, tmp_path):
     said = refused(trainer, work, tmp_path, timeout_seconds=1)
     assert "quota or a node" in said
     assert not trainer.jobs
+
+
+# Who cleans up
+
+
+WORKFLOW = {
+    "apiVersion": "argoproj.io/v1alpha1",
+    "kind": "Workflow",
+    "name": "sasrec-x",
+    "uid": "w",
+}
+
+
+@pytest.fixture
+def in_a_run(trainer, monkeypatch):
+    """This process is the pod of a task, as Kubeflow's environment and Argo's owner say."""
+    metadata = {"name": "pod-1", "uid": "p", "ownerReferences": [{**WORKFLOW, "controller": True}]}
+    trainer.pods["pod-1"] = {"kind": "Pod", "apiVersion": "v1", "metadata": metadata}
+    monkeypatch.setenv("KFP_POD_NAME", "pod-1")
+    return trainer
+
+
+def remember_owners(trainer, seen):
+    """Note the owners of the job before it is deleted."""
+    act = trainer._act
+
+    def noting(method, path, body):
+        seen.update({n: j["metadata"].get("ownerReferences") for n, j in trainer.jobs.items()})
+        return act(method, path, body)
+
+    trainer._act = noting
+
+
+def test_the_job_goes_with_its_run(in_a_run, work, tmp_path):
+    seen = {}
+    remember_owners(in_a_run, seen)
+    train(in_a_run, work, tmp_path)
+    assert seen == {NAME: [WORKFLOW]}
+
+
+def test_an_adopted_job_goes_with_the_run_that_adopted_it(in_a_run, work, tmp_path):
+    (tmp_path / "0123456789abcdef").mkdir()
+    old = {**WORKFLOW, "name": "of-last-night", "uid": "o"}
+    left = train_job(NAME, tmp_path / "0123456789abcdef", SETTINGS, old)
+    in_a_run.jobs[NAME] = left
+    seen = {}
+    remember_owners(in_a_run, seen)
+
+    def finish(method, url, headers, body):
+        if method == "PATCH":
+            in_a_run.run(left)
+        return Trainer.answer(in_a_run, method, url, headers, body)
+
+    in_a_run.answer = finish
+    train(in_a_run, work, tmp_path)
+    assert seen == {NAME: [WORKFLOW]}
+    assert in_a_run.created() == 0
+
+
+def test_a_pod_without_a_workflow_owns_the_job_itself(in_a_run, work, tmp_path):
+    del in_a_run.pods["pod-1"]["metadata"]["ownerReferences"]
+    seen = {}
+    remember_owners(in_a_run, seen)
+    train(in_a_run, work, tmp_path)
+    assert seen == {NAME: [{"apiVersion": "v1", "kind": "Pod", "name": "pod-1", "uid": "p"}]}
+
+
+def test_a_launcher_that_is_told_to_end_takes_its_job_along(trainer, work, tmp_path):
+    trainer.waiting = ("ContainerCreating", "")
+
+    def terminate(method, url, headers, body):
+        status = Trainer.answer(trainer, method, url, headers, body)
+        if method == "POST":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return status
+
+    trainer.answer = terminate
+    with pytest.raises(SystemExit, match="143"):
+        train(trainer, work, tmp_path)
+    assert trainer.created() == 1
+    assert not trainer.jobs
+
+
+def test_nodes_that_nobody_waits_for_end_themselves(tmp_path, monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda _: ended.set())
+    train_node.end_without_launcher(tmp_path)  # one host by itself: nobody is asked
+    train_node.say_launcher_lives(tmp_path)
+    train_node.end_without_launcher(tmp_path, poll_seconds=0.001)
+    assert not ended.is_set()
+    os.utime(tmp_path / train_node.LAUNCHER, (0, time.time() - train_node.LAUNCHER_SECONDS - 1))
+    assert ended.wait(30)

@@ -2,18 +2,31 @@ import io
 import json
 import threading
 from datetime import timedelta
+from pathlib import Path
 
+import kfp_server_api as kfp_api
 import pytest
+from kfp import compiler
 from rich.console import Console
 
 from components.runners import endpoint as endpoint_module
-from components.runners.cluster import SCHEDULED_AT, Cluster
+from components.runners.cluster import Cluster
 from components.runners.cluster_run import Outcome, watch_run
 from components.runners.endpoint import ATTEMPTS, ClusterError, Endpoint
+from components.runners.platform import PlatformSettings, on_platform
 from components.support.settings import RunConfig, build_config
-from tests.components.kfp_server import KfpServer
+from pipeline import sasrec_pipeline
+from tests.components.kfp import KfpServer
+from tests.components.kfp.documents import Package
 from tests.json_server import running
 
+PIPELINE = """pipelineInfo:
+  name: sasrec
+root:
+  inputDefinitions:
+    parameters: {config: {parameterType: STRING}, home: {parameterType: STRING},
+                 run_dir: {parameterType: STRING}}
+"""
 STAGES_BEFORE_GATE = dict.fromkeys(
     ["ingest", "publish-features", "extract-sequences", "train", "evaluate", "gate"], "SUCCEEDED"
 )
@@ -40,7 +53,16 @@ def cluster(url):
 @pytest.fixture
 def package(tmp_path):
     path = tmp_path / "pipeline.yaml"
-    path.write_text("pipelineInfo:\n  name: sasrec\n")
+    path.write_text(PIPELINE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """The pipeline with the example's platform settings, as compiled."""
+    path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    on_example = on_platform(sasrec_pipeline, PlatformSettings.load(Path("deploy/platform.yaml")))
+    compiler.Compiler().compile(on_example, str(path))
     return path
 
 
@@ -78,7 +100,7 @@ def test_the_same_pipeline_is_uploaded_once_and_a_changed_one_is_a_new_version(
     submit(cluster, package, "run-1")
     submit(cluster, package, "run-2")
     assert len(server.tables["pipeline_versions"]) == 1
-    package.write_text("pipelineInfo:\n  name: sasrec\n# changed\n")
+    package.write_text(f"{PIPELINE}# changed\n")
     submit(cluster, package, "run-3")
     assert len(server.tables["pipeline_versions"]) == 2
     assert len(server.tables["pipelines"]) == 1
@@ -139,6 +161,41 @@ def test_an_expired_token_is_told_apart_and_not_retried(server, url, package):
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("version", "unknown"),
+    [
+        ((2, 16, 1), "pipelineConfig.resourceTtlOnCompletion"),
+        ((2, 15, 0), "securityContext"),
+        ((2, 16, 1), "{{$.pipeline_job_schedule_time_utc}}"),
+    ],
+)
+@pytest.mark.parametrize("command", [submit, schedule])
+def test_an_older_server_is_refused_by_the_name_of_what_it_does_not_know(
+    server, cluster, compiled, version, unknown, command
+):
+    server.version = version
+    with pytest.raises(ClusterError) as error:
+        command(cluster, compiled)
+    assert unknown in one_line(error)
+    assert f"Kubeflow Pipelines {'.'.join(map(str, version))} does not know" in str(error.value)
+    assert "upgrade it to 2.17.0" in str(error.value)
+    assert not any(server.tables.values())
+
+
+def test_what_an_older_server_would_do_is_to_drop_the_platform_document(compiled):
+    text = compiled.read_text()
+    assert Package.read(text, (2, 17, 0)).executors["exec-train"]["pvcMount"]
+    assert Package.read(text, (2, 16, 1)).executors == {}
+
+
+def test_a_server_that_names_no_release_needs_to_be_told(server, url, package):
+    server.tag_name = "unknown"
+    with pytest.raises(ClusterError) as error:
+        submit(Cluster(Endpoint(endpoint=url)), package)
+    assert "KF_PIPELINES_SERVER_VERSION=2.17.0" in one_line(error)
+    assert submit(Cluster(Endpoint(endpoint=url, server_version="2.17.0")), package)
+
+
 def test_a_rotated_service_account_token_is_read_again(server, url, package, tmp_path):
     path = tmp_path / "token"
     path.write_text("first\n")
@@ -165,7 +222,7 @@ def test_an_unknown_run_is_named(cluster):
 
 
 def test_a_refusal_is_quoted_and_not_repeated(server, cluster, package):
-    package.write_text("not a pipeline")
+    package.write_text("not: a pipeline")
     with pytest.raises(ClusterError) as error:
         submit(cluster, package)
     assert "the file is not a compiled pipeline" in one_line(error)
@@ -208,7 +265,7 @@ def test_the_token_is_not_shown():
 # Scheduling
 
 
-def test_a_schedule_trains_as_of_its_scheduled_time_and_never_catches_up(server, cluster, package):
+def test_a_schedule_leaves_the_moment_to_each_run_and_never_catches_up(server, cluster, package):
     made = schedule(cluster, package)
     [stored] = server.tables["recurring_runs"]
     assert made.changed
@@ -217,8 +274,9 @@ def test_a_schedule_trains_as_of_its_scheduled_time_and_never_catches_up(server,
     assert stored.max_concurrency == "1"
     assert stored.mode == "ENABLE"
     parameters = stored.runtime_config.parameters
-    assert json.loads(parameters["config"])["data"]["as_of"] == SCHEDULED_AT
-    assert parameters["run_dir"].startswith("/mnt/sasrec/runs/nightly-[[ScheduledTime.")
+    assert RunConfig.parse(parameters["config"]).data.as_of is None
+    assert parameters["run_dir"] == "/mnt/sasrec/runs/nightly-{moment}-{run_id}"
+    assert "[[" not in json.dumps(parameters)
 
 
 def test_repeating_a_schedule_changes_nothing(server, cluster, package):
@@ -267,7 +325,7 @@ def watched(cluster, run_id, **options):
         lambda: cluster.status(run_id),
         Console(file=text, width=200),
         poll_seconds=0.01,
-        **options,
+        **{"explain": lambda status: [f"look at {', '.join(status.failed)}"], **options},
     )
     return outcome, text.getvalue()
 
@@ -302,12 +360,18 @@ def test_the_verdict_of_a_run(server, cluster, package, state, tasks, outcome):
     assert cluster.status(run_id).outcome is outcome
 
 
-def test_a_failed_stage_says_why_on_one_line(server, cluster, package):
+def test_a_failed_run_names_its_stages_and_what_the_server_says_of_the_run(
+    server, cluster, package
+):
     run_id = submit(cluster, package)
-    server.set_run(run_id, "FAILED", {"ingest": "FAILED"}, ingest="exit 1:\n no column user_id")
+    server.set_run(run_id, "FAILED", {"ingest": "SUCCEEDED", "train": "FAILED"})
+    [run] = server.tables["runs"]
+    said = kfp_api.GoogleRpcStatus(message="exceeded its\n deadline")
+    run.state_history = [kfp_api.V2beta1RuntimeStatus(state="FAILED", error=said)]
     outcome, text = watched(cluster, run_id)
     assert outcome is Outcome.FAILED
-    assert "error: ingest: exit 1: no column user_id" in text
+    assert "error: exceeded its deadline\n" in text
+    assert "error: look at train\n" in text
 
 
 def test_watching_survives_a_server_that_is_away_for_a_moment(server, cluster, package):

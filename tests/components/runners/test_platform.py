@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -5,13 +6,17 @@ import yaml
 from kfp import compiler
 
 from components.nodes.train_job import VARIABLE, TrainJobSettings
-from components.runners.platform import PlatformSettings, Resources, on_platform
+from components.runners.platform import PlatformSettings, Resources, SecretKey, on_platform
 from components.support.stage import STAGES
 from pipeline import sasrec_pipeline
 from sasrec.errors import SettingsError
 
 EXAMPLE = Path("deploy/platform.yaml")
-EXECUTORS = {f"exec-{stage.replace('_', '-')}" for stage in STAGES} | {"exec-report-outcome"}
+SCHEDULE_TIME = "{{$.pipeline_job_schedule_time_utc}}"
+EXECUTORS = {f"exec-{stage.replace('_', '-')}" for stage in STAGES} | {
+    "exec-start-run",
+    "exec-report-outcome",
+}
 
 
 def compiled(settings, folder):
@@ -101,6 +106,9 @@ def test_stages_are_retried_with_growing_pauses_and_never_answered_from_a_cache(
         assert task["retryPolicy"]["maxRetryCount"] == 2
         assert task["retryPolicy"]["backoffDuration"] == "30s"
         assert task["retryPolicy"]["backoffFactor"] == 2
+        # Argo's maxDuration counts from the first attempt: all of them and their pauses fit in.
+        window = int(task["retryPolicy"]["backoffMaxDuration"].removesuffix("s"))
+        assert window >= 3 * 21600 + 30 + 60
         assert not task["cachingOptions"].get("enableCache")
 
 
@@ -115,8 +123,20 @@ def test_the_outcome_is_reported_however_the_run_ends(documents):
     report = root["report-outcome"]
     assert report["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert report["dependentTasks"] == [name for name in root if name != "report-outcome"]
-    run_dir = report["inputs"]["parameters"]["run_dir"]
-    assert run_dir == {"componentInputParameter": "run_dir"}
+    given = report["inputs"]["parameters"]
+    assert given["run_dir"] == {"componentInputParameter": "run_dir"}
+    assert given["scheduled_at"]["runtimeValue"]["constant"] == SCHEDULE_TIME
+
+
+def test_what_differs_from_run_to_run_is_a_constant_of_its_own_and_nothing_is_a_macro(documents):
+    """The driver replaces a constant that is exactly a placeholder, and nothing else."""
+    given = tasks_of(documents[0])["start-run"]["inputs"]["parameters"]
+    assert given["scheduled_at"]["runtimeValue"]["constant"] == SCHEDULE_TIME
+    assert given["run_id"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}"
+    inputs = documents[0]["root"]["inputDefinitions"]["parameters"]
+    texts = json.dumps({name: about.get("defaultValue") for name, about in inputs.items()})
+    assert "{{" not in texts
+    assert "[[" not in texts
 
 
 def test_without_a_pushgateway_there_is_no_exit_handler(tmp_path):
@@ -162,13 +182,23 @@ def test_training_on_nodes_leaves_the_devices_to_the_nodes(tmp_path):
 
 
 def test_deploying_knows_where_serving_is_and_which_image_it_should_run(tmp_path):
-    specification, _ = compiled(PlatformSettings(serving_namespace="shop"), tmp_path)
+    key = SecretKey(name="sasrec-api-keys", key="rollout")
+    settings = PlatformSettings(serving_namespace="shop", serving_key=key)
+    specification, platform = compiled(settings, tmp_path)
     executors = specification["deploymentSpec"]["executors"]
     assert executors["exec-deploy"]["container"]["env"] == [
         {"name": "SASREC_ROLLOUT_NAMESPACE", "value": "shop"},
         {"name": "SASREC_ROLLOUT_IMAGE", "value": executors["exec-deploy"]["container"]["image"]},
     ]
     assert "env" not in executors["exec-train"]["container"]
+    # The smoke test's key is for this stage alone.
+    secrets = {
+        name: [secret["keyToEnv"] for secret in pod.get("secretAsEnv", [])]
+        for name, pod in platform["deploymentSpec"]["executors"].items()
+    }
+    given = secrets.pop("exec-deploy")
+    assert given == [[{"secretKey": "rollout", "envVar": "SASREC_ROLLOUT_API_KEY"}]]
+    assert not any(secrets.values())
 
 
 def test_a_stage_overrides_only_what_it_names():
@@ -206,6 +236,7 @@ def test_runs_and_serving_use_the_same_redis_by_the_same_secret():
         ("defaults: {memory: lots}", "defaults.memory: String should match"),
         ("stages: {train: {accelerators: -1}}", "stages.train.accelerators"),
         ("stages: {ingest: {nodes: 2}}", "stages: .*only train runs on several nodes"),
+        ("serving_namespace: shop", "serving_namespace: needs serving_key"),
         ("defaults: {nodes: 2}", "defaults: .*only train runs on several nodes"),
         ("defaults: [", "not YAML"),
     ],

@@ -15,27 +15,34 @@ def gateway():
         yield url.removeprefix("http://"), gateway.received
 
 
-def record(run_dir, **stages):
+def record(run_dir, decision=None, **stages):
+    if decision:
+        (run_dir / "verdict.json").write_text(json.dumps({"decision": decision}))
     folder = run_dir / "stages"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for stage, status in stages.items():
         (folder / f"{stage}.json").write_text(json.dumps({"status": status, "seconds": 2.5}))
 
 
 @pytest.mark.parametrize(
-    ("stages", "succeeded", "outcome"),
+    ("stages", "decision", "outcome"),
     [
-        ({"gate": "done", "deploy": "done"}, True, "deployed"),
-        ({"gate": "done"}, True, "held"),
-        ({"ingest": "failed"}, False, "failed"),
-        ({"gate": "done", "deploy": "running"}, False, "failed"),
-        ({}, False, "failed"),
+        ({"gate": "done", "deploy": "done"}, "promote", "deployed"),
+        ({"gate": "done"}, "hold", "held"),
+        ({"gate": "done"}, "refuse", "held"),
+        # Canceled, or killed, between two stages: nobody left a record of it.
+        ({"gate": "done"}, "promote", "failed"),
+        ({"gate": "done", "register": "done"}, "promote", "failed"),
+        ({"train": "done"}, None, "failed"),
+        ({"ingest": "failed"}, None, "failed"),
+        ({"gate": "done", "deploy": "running"}, "promote", "failed"),
+        ({}, None, "failed"),
     ],
 )
-def test_each_outcome_has_its_own_group(gateway, tmp_path, stages, succeeded, outcome):
+def test_each_outcome_has_its_own_group(gateway, tmp_path, stages, decision, outcome):
     address, received = gateway
-    record(tmp_path, **stages)
-    assert push_outcome(address, tmp_path, succeeded=succeeded) == outcome
+    record(tmp_path, decision, **stages)
+    assert push_outcome(address, tmp_path) == outcome
     [(path, text)] = received.items()
     assert path == f"/metrics/job/sasrec-pipeline/outcome/{outcome}"
     assert f'reco_pipeline_last_run_timestamp_seconds{{outcome="{outcome}"}} 1' in text
@@ -44,9 +51,10 @@ def test_each_outcome_has_its_own_group(gateway, tmp_path, stages, succeeded, ou
 
 
 def test_a_run_on_this_machine_leaves_a_file_per_outcome(tmp_path):
-    record(tmp_path, gate="done")
-    assert write_outcome(tmp_path, tmp_path, succeeded=True) == "held"
-    assert write_outcome(tmp_path, tmp_path, succeeded=False) == "failed"
+    record(tmp_path, "hold", gate="done")
+    assert write_outcome(tmp_path, tmp_path) == "held"
+    record(tmp_path, gate="failed")
+    assert write_outcome(tmp_path, tmp_path) == "failed"
     files = {path.name: path.read_text() for path in (tmp_path / "pipeline_metrics").iterdir()}
     assert files.keys() == {"held.prom", "failed.prom"}
     assert 'reco_pipeline_last_run_timestamp_seconds{outcome="held"} 1' in files["held.prom"]
@@ -54,9 +62,9 @@ def test_a_run_on_this_machine_leaves_a_file_per_outcome(tmp_path):
 
 def test_skew_is_a_metric_of_a_run_that_measured_it(gateway, tmp_path):
     address, received = gateway
-    record(tmp_path, publish_features="done")
+    record(tmp_path, "hold", publish_features="done", gate="done")
     (tmp_path / "skew.json").write_text('{"users": 200, "skewed_users": 3, "differences": []}')
-    push_outcome(address, tmp_path, succeeded=True)
+    push_outcome(address, tmp_path)
     [text] = received.values()
     assert 'reco_pipeline_skewed_users_ratio{outcome="held"} 0.015' in text
 
@@ -64,4 +72,4 @@ def test_skew_is_a_metric_of_a_run_that_measured_it(gateway, tmp_path):
 def test_a_gateway_that_is_away_fails_the_report(tmp_path):
     record(tmp_path)
     with pytest.raises(OSError, match="refused"):
-        push_outcome("127.0.0.1:9", tmp_path, succeeded=True)
+        push_outcome("127.0.0.1:9", tmp_path)

@@ -1,10 +1,12 @@
+import os
 import threading
 import time
 
 import pytest
 
+from feature_repo.event_log import ABANDONED_SECONDS
 from feature_repo.history import open_history
-from serving.events.history_writer import HistoryWriter, catch_up
+from serving.events.history_writer import HistoryWriter, LogKeeper, catch_up
 from serving.events.writer import EventLog, unapplied
 
 
@@ -148,3 +150,19 @@ def test_segments_are_marked_two_behind(store, tmp_path):
     assert unapplied(paths[2:]) == paths[2:]
     writer.close()
     assert unapplied(paths) == []
+
+
+def test_what_a_lost_host_left_reaches_the_history_while_others_serve(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("serving.events.writer.this_host", lambda: "105710c0")
+    lost = EventLog(tmp_path / "log")
+    segment = lost.append([event(1)]).result(5)
+    lost.close()
+    monkeypatch.undo()
+    monkeypatch.setattr("serving.events.history_writer.LOOK_SECONDS", 0.001)
+    keeper = LogKeeper(store, tmp_path / "log")
+    assert unapplied([segment]) == [segment]  # it may still live
+    os.utime(segment, (0, time.time() - ABANDONED_SECONDS - 1))
+    while unapplied([segment]):
+        pass
+    keeper.close()
+    assert store.items() == ["i1"]

@@ -2,11 +2,12 @@ import errno
 import fcntl
 import os
 import threading
+import time
 
 import pytest
 
-from feature_repo.event_log import read_log
-from serving.events.writer import EventLog, LogUnavailable, frame, repair
+from feature_repo.event_log import ABANDONED_SECONDS, forget, read_log
+from serving.events.writer import EventLog, LogUnavailable, frame, left_elsewhere, repair
 
 
 def event(number):
@@ -42,6 +43,58 @@ def test_a_damaged_record_ends_its_segment(tmp_path):
 
 
 def test_the_segment_of_a_living_writer_is_left_alone(tmp_path):
+    log = EventLog(tmp_path)
+    log.append([event(1)]).result()
+    assert repair(tmp_path) == ([], 0)
+    log.close()
+
+
+@pytest.fixture
+def on_another_host(monkeypatch):
+    """Another node of a network volume whose locks each node keeps to itself (`nolock`)."""
+    monkeypatch.setattr("feature_repo.event_log.this_host", lambda: "feedbeef")
+    monkeypatch.setattr("serving.events.writer.this_host", lambda: "feedbeef")
+    monkeypatch.setattr("feature_repo.event_log.fcntl.flock", lambda *_: None)
+
+
+def test_another_host_leaves_a_writer_alone_whose_lock_it_cannot_see(tmp_path, request):
+    log = EventLog(tmp_path)
+    [segment] = tmp_path.glob("*.log")
+    with segment.open("ab") as file:
+        file.write(frame(event(1))[:-3])  # a write that is under way
+    request.getfixturevalue("on_another_host")
+    assert repair(tmp_path) == ([], 0)
+    assert left_elsewhere(tmp_path) == []
+    assert forget(tmp_path, "u") == 1
+    os.utime(segment, (0, time.time() - ABANDONED_SECONDS - 1))
+    assert left_elsewhere(tmp_path) == [segment]
+    assert list(read_log(tmp_path)) == []
+    assert segment.stat().st_size == 0
+    log.close()
+
+
+def test_an_idle_writer_touches_its_segment_and_leaves_one_that_was_silent_too_long(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("serving.events.writer.TOUCH_SECONDS", 0.0)
+    log = EventLog(tmp_path)
+    [segment] = tmp_path.glob("*.log")
+    os.utime(segment, (0, 0))
+    while segment.stat().st_mtime == 0:
+        pass
+    log._touched = 0.0  # as after hours in which the machine slept
+    while log._descriptor >= 0:
+        pass
+    assert log.append([event(1)]).result() != segment
+    log.close()
+    assert list(read_log(tmp_path)) == [event(1)]
+
+
+def test_a_volume_without_locks_is_written_all_the_same(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("serving.events.writer.fcntl.flock", no_locks)
     log = EventLog(tmp_path)
     log.append([event(1)]).result()
     assert repair(tmp_path) == ([], 0)

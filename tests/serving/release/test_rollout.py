@@ -47,6 +47,7 @@ def deploy(cluster, store, image="sasrec:new", **settings):
                 namespace=settings.pop("namespace", "sasrec"),
                 image=image,
                 url=url,
+                api_key=settings.pop("api_key", cluster.api_key),
                 poll_seconds=0.002,
                 timeout_seconds=settings.pop("timeout_seconds", 0.2),
             ),
@@ -143,6 +144,23 @@ def test_a_refusal_changes_nothing_and_names_the_next_step(cluster, store, metho
     cluster.statuses[method] = [status]
     assert said in refused(cluster, store)
     assert cluster.applies == []
+
+
+def test_a_key_that_serving_does_not_know_is_said(cluster, store):
+    message = refused(cluster, store, api_key="another")
+    assert "status 403, the key has not the role `recommend`" in message
+
+
+def test_a_rollout_without_a_key_is_refused_before_anything_moves():
+    with pytest.raises(RolloutError, match="SASREC_ROLLOUT_API_KEY is not"):
+        RolloutSettings(namespace="sasrec")
+    assert RolloutSettings().namespace == ""
+
+
+def test_the_service_is_asked_in_the_namespace_of_serving():
+    settings = RolloutSettings(namespace="shop", api_key="k")
+    assert settings.service_url == "http://sasrec-serving.shop"
+    assert RolloutSettings(url="http://x").service_url == "http://x"
 
 
 def test_an_api_server_away_for_a_moment_is_asked_again(cluster, store):

@@ -1,13 +1,20 @@
-"""A small Kubeflow Pipelines server: the v2beta1 API over HTTP, typed by KFP's own models."""
+"""The v2beta1 API over HTTP, typed by KFP's own models, and the runs that it starts."""
 
+import email.parser
+import email.policy
 import json
 import re
 import time
-from datetime import UTC, datetime
+import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import kfp_server_api as kfp_api
+
+from tests.components.kfp.documents import Package, Refused, Version
+from tests.components.kfp.driver import RunFacts
+from tests.components.kfp.workflow import Installation, Workflow
 
 API = "/apis/v2beta1"
 MODELS = {
@@ -38,6 +45,10 @@ class KfpServer:
             "created-by-other" (409, because another client just created the same).
         token: what a request must bear, when set.
         namespaces: where this token may act.
+        version: of the server; what it does not know it drops or leaves as it is.
+        tag_name: what it says of its version, where that differs.
+        packages: the stored documents, per pipeline version.
+        default_account: what a run acts as that names no account.
     """
 
     def __init__(self) -> None:
@@ -46,6 +57,10 @@ class KfpServer:
         self.faults: list[tuple[str, int | str]] = []
         self.token: str | None = None
         self.namespaces = {"", "team-a"}
+        self.version: Version = (2, 17, 0)
+        self.tag_name: str | None = None
+        self.packages: dict[str, Package] = {}
+        self.default_account = "default-editor"
         self._client = kfp_api.ApiClient()
 
     def fail(self, pattern: str, *answers: int | str) -> None:
@@ -56,22 +71,55 @@ class KfpServer:
         """How many requests matched."""
         return sum(re.fullmatch(pattern, request) is not None for request in self.requests)
 
-    def set_run(self, run_id: str, state: str, tasks: dict[str, str], **task_errors: str) -> None:
-        """Move a run on, as the workflow controller would."""
-        run = next(run for run in self.tables["runs"] if run.run_id == run_id)
+    def set_run(self, run_id: str, state: str, tasks: dict[str, str]) -> None:
+        """Move a run on, as the workflow controller would.
+
+        Tasks have no errors: upstream `backend/src/apiserver/server/api_converter.go`,
+        `toApiPipelineTaskDetail`, leaves them out.
+        """
+        run = self._run(run_id)
         run.state = state
         run.run_details = kfp_api.V2beta1RunDetails(
             task_details=[
-                kfp_api.V2beta1PipelineTaskDetail(
-                    display_name=name,
-                    state=task_state,
-                    error=kfp_api.GoogleRpcStatus(message=task_errors[name])
-                    if name in task_errors
-                    else None,
-                )
+                kfp_api.V2beta1PipelineTaskDetail(display_name=name, state=task_state)
                 for name, task_state in tasks.items()
             ]
         )
+
+    def execute(self, run_id: str, installation: Installation) -> Workflow:
+        """Run a run to its end on a cluster, as the workflow controller would."""
+        run = self._run(run_id)
+        package = self.packages[run.pipeline_version_reference.pipeline_version_id]
+        name = run.display_name
+        facts = RunFacts(run_id, name, f"sasrec-{run_id[:5]}", run.created_at, self.version)
+        account = run.service_account or self.default_account
+        workflow = Workflow(package, facts, installation, account)
+        state = workflow.run(run.runtime_config.parameters)
+        self.set_run(run_id, state, workflow.states)
+        return workflow
+
+    def tick(self, name: str, at: datetime, late_seconds: float = 3) -> str:
+        """Start the run of a recurring run that is due, as its controller does; its id.
+
+        The parameters are handed over as they are, macros and all: upstream
+        `backend/src/crd/controller/scheduledworkflow/controller.go`.
+        """
+        [recurring] = [r for r in self.tables["recurring_runs"] if r.display_name == name]
+        fields = {
+            "display_name": f"{name}-{at:%Y%m%d%H%M}",
+            "experiment_id": recurring.experiment_id,
+            "pipeline_version_reference": recurring.pipeline_version_reference,
+            "runtime_config": recurring.runtime_config,
+            "service_account": recurring.service_account,
+        }
+        status, answer = self._create("runs", self._client.sanitize_for_serialization(fields))
+        if status != 200:
+            raise Refused(answer["message"])
+        self._run(answer["run_id"]).created_at = at + timedelta(seconds=late_seconds)
+        return answer["run_id"]
+
+    def _run(self, run_id: str) -> Any:
+        return next(run for run in self.tables["runs"] if run.run_id == run_id)
 
     # One request
 
@@ -112,6 +160,9 @@ class KfpServer:
         self, method: str, path: str, query: dict[str, list[str]], headers: Any, body: bytes
     ) -> tuple[int, Any]:
         segments = path.strip("/").split("/")
+        if segments == ["healthz"]:  # upstream `backend/src/apiserver/main.go`
+            tag = self.tag_name or ".".join(map(str, self.version))
+            return 200, {"commit_sha": "unknown", "tag_name": tag, "multi_user": True}
         if segments == ["pipelines", "upload_version"]:
             return self._upload_version(query, headers, body)
         collection = {"recurringruns": "recurring_runs", "versions": "pipeline_versions"}.get(
@@ -135,12 +186,14 @@ class KfpServer:
             return 400, {"message": f"unknown field {sorted(unknown)[0]}"}
         if fields.get("namespace", "") not in self.namespaces:
             return 403, {"message": "User is not authorized to create in this namespace"}
+        if collection in ("runs", "recurring_runs") and (refusal := self._check_run(fields)):
+            return 400, {"message": refusal}
         table = self.tables[collection]
         same = [o for o in table if o.display_name == fields["display_name"]]
         if same and collection not in ("runs", "recurring_runs"):
             return 409, {"message": "Already exists"}
         stored = self._client._ApiClient__deserialize(fields, MODELS[collection])
-        setattr(stored, IDS[collection], f"{collection}-{len(self.requests)}")
+        setattr(stored, IDS[collection], str(uuid.uuid4()))
         stored.created_at = datetime.now(UTC)
         if collection == "runs":
             stored.state = "PENDING"
@@ -165,12 +218,39 @@ class KfpServer:
     ) -> tuple[int, Any]:
         if not headers["Content-Type"].startswith("multipart/form-data"):
             return 400, {"message": "not a multipart upload"}
-        if b"pipelineInfo" not in body:
-            return 400, {"message": "the file is not a compiled pipeline"}
+        try:
+            package = Package.read(_uploaded(headers["Content-Type"], body), self.version)
+        except Refused as error:
+            return 400, {"message": str(error)}
         fields = {
             "pipeline_id": query["pipelineid"][0],
             "name": query["name"][0],
             "display_name": query["display_name"][0],
             "tags": json.loads(query["tags"][0]),
         }
-        return self._create("pipeline_versions", fields)
+        status, answer = self._create("pipeline_versions", fields)
+        if status == 200:
+            self.packages[answer["pipeline_version_id"]] = package
+        return status, answer
+
+    def _check_run(self, fields: dict[str, Any]) -> str:
+        """Why a run cannot be made of its pipeline version; empty where it can."""
+        version = fields["pipeline_version_reference"]["pipeline_version_id"]
+        try:
+            given = fields.get("runtime_config", {}).get("parameters", {})
+            self.packages[version].check_parameters(given)
+        except Refused as error:
+            return str(error)
+        return ""
+
+
+def _uploaded(content_type: str, body: bytes) -> str:
+    """The one file of a multipart upload."""
+    head = f"Content-Type: {content_type}\r\n\r\n".encode()
+    message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
+    [part] = message.iter_parts()
+    return (
+        part.get_content()
+        if part.get_content_maintype() == "text"
+        else part.get_payload(decode=True).decode()
+    )

@@ -1,0 +1,56 @@
+"""The lease on a run's site, as its stages hold it: taken by the first, kept by each."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from feature_repo import lease
+
+HOME = "home"
+"""A file of a run's folder that names the site, where the folder itself does not."""
+
+
+def home_of(run_dir: Path) -> Path | None:
+    """The site of a run: what its `home` file says, else the folder around `runs/<run>`."""
+    note = run_dir / HOME
+    if note.exists():
+        return Path(note.read_text())
+    return run_dir.parent.parent if run_dir.parent.name == "runs" else None
+
+
+@contextmanager
+def held_by_stage(
+    run_dir: Path, lost: Callable[[str], None], *, first: bool, last: bool
+) -> Iterator[None]:
+    """Hold the lease while a stage works, and leave it to the next one.
+
+    On a cluster each stage is a pod of its own, and the run is the owner. In a local run the
+    process that started the stages holds the lease, and ends them when it is lost.
+
+    Args:
+        lost: as in `Lease.kept`.
+
+    Raises:
+        LeaseHeld: another run is at work.
+        LeaseLost: another run has been at work since the last stage.
+    """
+    home = home_of(run_dir)
+    if home is None or os.environ.get("SASREC_LOCAL_RUN"):
+        yield
+        return
+    owner = str(run_dir)
+    held = lease.take(home, owner) if first else lease.resume(home, owner)
+    with held.kept(lost):
+        yield
+    if last:
+        held.release()
+    else:
+        held.renew(lease.WAITING_SECONDS)
+
+
+def give_back(run_dir: Path) -> None:
+    """Let another run begin: this one is over, however it ended."""
+    home = home_of(run_dir)
+    if home is not None and lease.owner_of(home) == str(run_dir):
+        lease.resume(home, str(run_dir)).release()

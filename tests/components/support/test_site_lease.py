@@ -1,0 +1,127 @@
+"""Two runs on one site, whose stages are pods: the second waits its turn, or the first stops."""
+
+import contextlib
+import itertools
+import signal
+from dataclasses import replace
+
+import pytest
+
+from components.support.site_lease import HOME, give_back, home_of
+from components.support.stage import STAGES, read_stages, stage
+from feature_repo import lease
+from feature_repo.lease import LeaseHeld, LeaseLost
+
+FIRST, SECOND, LAST = STAGES[0], STAGES[1], STAGES[-1]
+
+
+@pytest.fixture(autouse=True)
+def on_a_cluster(monkeypatch):
+    monkeypatch.delenv("SASREC_LOCAL_RUN", raising=False)
+    monkeypatch.delenv(lease.MODELS_URL, raising=False)
+
+
+@pytest.fixture
+def pod(monkeypatch):
+    """Run a stage in a pod of its own; `reached` lists the bodies that were."""
+
+    hosts = itertools.count()
+    reached = []
+
+    def run(name, run_dir):
+        host = f"pod-{next(hosts)}"
+        monkeypatch.setattr("feature_repo.lease.this_host", lambda: host)
+        with stage(name, str(run_dir)):
+            reached.append((name, run_dir.name))
+
+    run.reached = reached
+    return run
+
+
+def expire(home):
+    """Let the holder be silent for too long."""
+    store = lease.open_store(home)
+    newest = store.generations()[-1]
+    claim = lease.Claim.parse(store.read(newest)[0])
+    store.write(newest, replace(claim, seconds=1e-9).to_bytes())
+
+
+def test_a_second_run_is_refused_until_the_first_has_deployed(pod, tmp_path):
+    nightly, by_hand = tmp_path / "runs/nightly", tmp_path / "runs/by-hand"
+    pod(FIRST, nightly)
+    with pytest.raises(LeaseHeld, match=f"another run is using {tmp_path}: .*nightly"):
+        pod(FIRST, by_hand)
+    assert "another run is using" in read_stages(by_hand)[FIRST]["error"]
+    pod(SECOND, nightly)
+    pod(LAST, nightly)
+    pod(FIRST, by_hand)
+    assert pod.reached == [
+        (FIRST, "nightly"), (SECOND, "nightly"), (LAST, "nightly"), (FIRST, "by-hand"),
+    ]  # fmt: skip
+
+
+def test_a_run_whose_site_was_taken_over_stops_before_its_next_stage_works(pod, tmp_path):
+    nightly, by_hand = tmp_path / "runs/nightly", tmp_path / "runs/by-hand"
+    pod(FIRST, nightly)
+    expire(tmp_path)
+    pod(FIRST, by_hand)
+    give_back(by_hand)
+    with pytest.raises(LeaseLost):
+        pod(SECOND, nightly)
+    assert (SECOND, "nightly") not in pod.reached
+    assert "lost its lease to" in read_stages(nightly)[SECOND]["crash"]
+
+
+def test_a_stage_that_loses_the_site_while_it_works_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.001)
+    nightly, by_hand = tmp_path / "runs/nightly", tmp_path / "runs/by-hand"
+
+    def ended(*_):
+        raise SystemExit(143)
+
+    def work():
+        with stage(FIRST, str(nightly)):
+            monkeypatch.setattr("feature_repo.lease.this_host", lambda: "another pod")
+            while True:
+                expire(tmp_path)
+                with contextlib.suppress(LeaseHeld):  # renewed in between
+                    lease.take(tmp_path, str(by_hand))
+                    signal.pause()
+
+    before = signal.signal(signal.SIGTERM, ended)
+    try:
+        with pytest.raises(SystemExit):
+            work()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "lost its lease to" in read_stages(nightly)[FIRST]["crash"]
+
+
+def test_a_held_run_gives_the_site_back_and_a_failed_one_leaves_it_to_its_retry(pod, tmp_path):
+    nightly, by_hand = tmp_path / "runs/nightly", tmp_path / "runs/by-hand"
+    pod(FIRST, nightly)
+    with pytest.raises(ZeroDivisionError), stage(SECOND, str(nightly)):
+        1 / 0  # noqa: B018
+    pod(SECOND, nightly)
+    with pytest.raises(LeaseHeld):
+        pod(FIRST, by_hand)
+    give_back(nightly)
+    pod(FIRST, by_hand)
+    give_back(nightly)  # whoever is late takes nothing from the next one
+    with pytest.raises(LeaseHeld):
+        pod(FIRST, nightly)
+
+
+def test_a_local_run_names_its_site_and_holds_it_for_its_stages(tmp_path, monkeypatch):
+    run_dir, home = tmp_path / "runs/local", tmp_path / "var/shop"
+    run_dir.mkdir(parents=True)
+    (run_dir / HOME).write_text(str(home))
+    assert home_of(run_dir) == home
+    assert home_of(tmp_path / "anywhere") is None
+    monkeypatch.setenv("SASREC_LOCAL_RUN", "1")
+    with lease.held(home, str(run_dir), pytest.fail):
+        with stage(FIRST, str(run_dir)):
+            assert lease.owner_of(home) == str(run_dir)
+        monkeypatch.setattr("feature_repo.lease.this_host", lambda: "another host")
+        with pytest.raises(LeaseHeld), lease.held(home, "other", pytest.fail):
+            pass

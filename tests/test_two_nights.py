@@ -1,0 +1,225 @@
+"""Two nights of a schedule on a cluster, from the compiled file to a served model.
+
+The cluster is `tests.components.kfp`, which refuses what Kubeflow Pipelines and Argo refuse; the
+components run for real. What `deploy/platform.yaml` points them at is a simulated Pushgateway and a
+simulated Kubernetes API server with serving's Deployment and Service, which want an API key.
+"""
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from small_site import EASY_GATES, QUICK
+
+import pipeline
+from components.runners.cluster import Cluster
+from components.runners.cluster_run import Outcome
+from components.runners.endpoint import Endpoint
+from components.runners.platform import PlatformSettings, on_platform
+from components.support.image import IMAGE
+from components.support.settings import build_config
+from components.support.stage import STAGES, read_stages
+from sasrec.data.simulated import Storefront
+from serving.registry import ModelStore
+from tests.components.kfp import KfpServer
+from tests.components.kfp.access import Access
+from tests.components.kfp.argo import Clock, Phase
+from tests.components.kfp.workflow import Installation
+from tests.json_server import running
+from tests.pushgateway import Pushgateway
+from tests.serving import kubernetes_server
+
+pytestmark = pytest.mark.timeout(900)
+
+FIRST = datetime(2026, 1, 3, 3, 30, tzinfo=UTC)
+SECOND = datetime(2026, 1, 4, 3, 30, tzinfo=UTC)
+API_KEY = "only-for-the-smoke-test"
+
+
+@pytest.fixture
+def gateway():
+    """A Pushgateway and its address."""
+    gateway = Pushgateway()
+    with running(gateway) as url:
+        yield gateway, url.removeprefix("http://")
+
+
+@pytest.fixture
+def serving(tmp_path):
+    """A cluster that serves the champion of the site, and the kubeconfig that reaches it."""
+    models = ModelStore(tmp_path / "home" / "models")
+
+    def served(image):
+        champion = {"model_version": models.aliases().champion, "items": [{"item_id": "i"}]}
+        return 200, {**champion, "degraded": None}
+
+    cluster = kubernetes_server.Cluster(served=served, api_key=API_KEY)
+    with running(cluster) as url:
+        cluster.write_kubeconfig(tmp_path / "kubeconfig", url)
+        yield cluster, url
+
+
+@pytest.fixture
+def server():
+    return KfpServer()
+
+
+@pytest.fixture
+def kubeflow(server):
+    """A client of the server, as `pipeline.py schedule` uses it."""
+    with running(server) as url:
+        yield Cluster(Endpoint(endpoint=url, namespace="team-a", service_account="sasrec-pipeline"))
+
+
+@pytest.fixture
+def installation(tmp_path):
+    return Installation(
+        clock=Clock(FIRST),
+        folder=tmp_path / "artifacts",
+        access=Access.of_manifests("base", "profile"),
+        secrets={"sasrec-api-keys": {"rollout": API_KEY}},
+    )
+
+
+@pytest.fixture
+def package(tmp_path, gateway, serving):
+    """The pipeline as compiled with the example's platform settings, this machine in place of a
+    cluster's addresses.
+    """
+    _, address = gateway
+    _, url = serving
+    platform = yaml.safe_load(Path("deploy/platform.yaml").read_text())
+    platform |= {
+        "mount_path": str(tmp_path / "home"),
+        "pushgateway": address,
+        "serving_namespace": "sasrec",
+        "secrets": [],
+        "environment": {
+            "OMP_NUM_THREADS": "1",
+            "KUBECONFIG": str(tmp_path / "kubeconfig"),
+            "SASREC_ROLLOUT_URL": url,
+            "SASREC_ROLLOUT_POLL_SECONDS": "0.05",
+        },
+    }
+    path = tmp_path / "platform.yaml"
+    path.write_text(yaml.safe_dump(platform))
+    compiled = tmp_path / "pipeline.yaml"
+    on_site = on_platform(pipeline.sasrec_pipeline, PlatformSettings.load(path))
+    pipeline.compiler.Compiler().compile(on_site, str(compiled))
+    return compiled
+
+
+def write_shop(folder, days, *tables):
+    """The first days of one small storefront, as far as these tables."""
+    source = Storefront(seed=1, users=300, days=30).source()
+    start = pc.min(source.interactions["timestamp"]).cast("int64").as_py()
+    folder.mkdir(exist_ok=True)
+    for name in tables:
+        table = getattr(source, name)
+        if "timestamp" in table.column_names:
+            day = pc.divide(pc.subtract(table["timestamp"].cast("int64"), start), 86_400_000_000)
+            table = table.filter(pc.less(day, days))
+        pq.write_table(table, folder / f"{name}.parquet")
+
+
+def schedule(kubeflow, package, folder, *settings, split):
+    """`pipeline.py schedule`, with these settings."""
+    (folder / "gates.yaml").write_text(EASY_GATES)
+    config = build_config(
+        overrides=[*QUICK, *settings],
+        sections={"data": {"dataset": str(folder / "shop")}, "split": {"kind": split}},
+        gates=folder / "gates.yaml",
+    )
+    return kubeflow.schedule(
+        package, config, home=str(folder / "home"), name="nightly", cron="30 3 * * *"
+    )
+
+
+def run_dirs(folder):
+    return sorted((folder / "home" / "runs").iterdir())
+
+
+def test_two_nights_with_failures_and_a_held_model_end_in_a_served_one(
+    tmp_path, server, kubeflow, installation, package, gateway, serving
+):
+    pushgateway, _ = gateway
+    cluster, _ = serving
+
+    # Night one: nothing but interactions, no time split, and a model that nobody trained.
+    write_shop(tmp_path / "shop", 20, "interactions")
+    schedule(kubeflow, package, tmp_path, "train.epochs=0", split="leave-one-out")
+    installation.faults = {"ingest": ["crash"], "publish-features": ["drain"]}
+    held_id = server.tick("nightly", FIRST)
+    held = server.execute(held_id, installation)
+    assert held.nodes["ingest"].attempts == [Phase.FAILED, Phase.SUCCEEDED], held.logs
+    assert held.nodes["publish-features"].attempts == [Phase.ERROR, Phase.SUCCEEDED]
+    assert kubeflow.status(held_id).outcome is Outcome.HELD, held.logs
+    assert [status["state"] for status in held.final_statuses] == ["COMPLETE"]
+    assert list(pushgateway.received) == ["/metrics/job/sasrec-pipeline/outcome/held"]
+    assert cluster.image == "sasrec:old"
+
+    # Night two: the team trains it, by time, and the shop has gone on; a node is lost as its pod
+    # had put the version into the store, and training runs out of memory after hours.
+    write_shop(tmp_path / "shop", 30, "interactions", "items", "impressions")
+    assert schedule(kubeflow, package, tmp_path, split="global-time").changed
+    installation.clock.now = SECOND
+    installation.faults = {"train": ["kill"], "register": ["lost"]}
+    installation.seconds = {"train": 5 * 3600}
+    deployed_id = server.tick("nightly", SECOND, late_seconds=900)
+    deployed = server.execute(deployed_id, installation)
+    assert deployed.nodes["train"].attempts == [Phase.FAILED, Phase.SUCCEEDED], deployed.logs
+    assert deployed.nodes["register"].attempts == [Phase.ERROR, Phase.SUCCEEDED]
+    assert kubeflow.status(deployed_id).outcome is Outcome.DEPLOYED, deployed.logs
+    assert "/metrics/job/sasrec-pipeline/outcome/deployed" in pushgateway.received
+
+    # Each night has its folder, named by its moment, and used what had happened by then.
+    first, second = run_dirs(tmp_path)
+    assert first.name == f"nightly-20260103-033003-{held_id[:8]}"
+    assert second.name == f"nightly-20260104-034500-{deployed_id[:8]}"
+    assert "deploy" not in read_stages(first)
+    assert list(read_stages(second)) == list(STAGES)
+    moments = [
+        json.loads((run / "config.json").read_text())["data"]["as_of"] for run in (first, second)
+    ]
+    assert moments == ["2026-01-03T03:30:03+00:00", "2026-01-04T03:45:00+00:00"]
+
+    # What night two promoted is the champion, and the one version of it; its image serves.
+    version = json.loads((second / "deployment.json").read_text())["version"]
+    models = ModelStore(tmp_path / "home" / "models")
+    assert models.aliases().champion == version
+    assert cluster.image == IMAGE
+
+
+def test_a_failed_night_is_reported_as_failed_and_changes_nothing(
+    tmp_path, server, kubeflow, installation, package, gateway
+):
+    """Under the policy that KFP 2.17.0 installs, a container that fails is not tried again."""
+    pushgateway, _ = gateway
+    write_shop(tmp_path / "shop", 20, "interactions")
+    schedule(kubeflow, package, tmp_path, split="leave-one-out")
+    installation = dataclasses.replace(
+        installation, retry_policy="OnError", faults={"ingest": ["crash"]}
+    )
+    run_id = server.tick("nightly", FIRST)
+    failed = server.execute(run_id, installation)
+    assert failed.nodes["ingest"].message == "not retried under OnError"
+    assert kubeflow.status(run_id).outcome is Outcome.FAILED
+    assert kubeflow.status(run_id).failed == ["ingest"]
+    assert list(pushgateway.received) == ["/metrics/job/sasrec-pipeline/outcome/failed"]
+    assert ModelStore(tmp_path / "home" / "models").aliases().champion is None
+
+
+def test_an_account_without_the_rights_of_a_task_fails_at_its_first_pod(
+    tmp_path, server, kubeflow, installation, package
+):
+    write_shop(tmp_path / "shop", 20, "interactions")
+    schedule(kubeflow, package, tmp_path, split="leave-one-out")
+    installation = dataclasses.replace(installation, access=Access.of_manifests("base"))
+    failed = server.execute(server.tick("nightly", FIRST), installation)
+    assert "workflowtaskresults.argoproj.io is forbidden" in failed.logs["start-run"][0]
+    assert "ingest" not in failed.nodes
