@@ -15,6 +15,9 @@ def kebab(stage: str) -> str:
     return stage.replace("_", "-")
 
 
+TASKS = {"start-run", *map(kebab, STAGES)}
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
@@ -41,7 +44,7 @@ def test_kfp_loads_what_was_compiled(compiled):
 
 def test_every_stage_is_there_in_one_image(specification):
     executors = specification["deploymentSpec"]["executors"]
-    assert {name.removeprefix("exec-") for name in executors} == set(map(kebab, STAGES))
+    assert {name.removeprefix("exec-") for name in executors} == TASKS
     assert len({executor["container"]["image"] for executor in executors.values()}) == 1
 
 
@@ -55,7 +58,7 @@ def behind_a_condition(specification, tasks, known):
 def test_only_a_promoted_model_is_refit_and_only_a_fit_one_deployed(specification):
     last = {"refit", "register", "deploy"}
     root = specification["root"]["dag"]["tasks"]
-    promoted = behind_a_condition(specification, root, set(map(kebab, STAGES)) - last)
+    promoted = behind_a_condition(specification, root, TASKS - last)
     assert "refit" in promoted
     fit = behind_a_condition(specification, promoted, {"refit"})
     assert set(fit) == {"register", "deploy"}
