@@ -2,7 +2,7 @@
 
 interactions ─ ingest ─ publish_features ─ extract_sequences ─ train ─ evaluate ─ gate
                                                                                    │ promote
-                                                                     deploy ─ register
+                                                                deploy ─ register ─ refit
 """
 
 import json
@@ -25,6 +25,7 @@ from components.extract_sequences import extract_sequences
 from components.gate import gate
 from components.ingest import ingest
 from components.publish_features import publish_features
+from components.refit import refit
 from components.register import register
 from components.runners.cluster import EXPERIMENT, Cluster
 from components.runners.cluster_run import Outcome, watch_run
@@ -72,15 +73,18 @@ def sasrec_pipeline(
             impressions=data["impressions"],
             split=data["split"],
         )
-        sequences = extract_sequences(
+        extracted = extract_sequences(
             home=home,
             run_dir=run_dir,
             features=features.output,
             interactions=data["interactions"],
             split=data["split"],
-        ).output
+            items=data["items"],
+        ).outputs
+        sequences, current = extracted["sequences"], extracted["current"]
         model = train(config=config, home=home, run_dir=run_dir, sequences=sequences).output
         evaluation = evaluate(
+            config=config,
             home=home,
             run_dir=run_dir,
             sequences=sequences,
@@ -91,16 +95,28 @@ def sasrec_pipeline(
         ).outputs["evaluation"]
         verdict = gate(config=config, run_dir=run_dir, evaluation=evaluation)
         with dsl.If(verdict.outputs["Output"] == "promote", name="promoted"):
-            version = register(
+            refitted = refit(
+                config=config,
                 home=home,
                 run_dir=run_dir,
-                interactions=data["interactions"],
-                items=data["items"],
                 sequences=sequences,
+                current=current,
                 model=model,
                 evaluation=evaluation,
-            ).outputs["Output"]
-            deploy(home=home, run_dir=run_dir, version=version, sequences=sequences)
+            )
+            with dsl.If(refitted.outputs["Output"] == "promote", name="fit-to-serve"):
+                version = register(
+                    home=home,
+                    run_dir=run_dir,
+                    interactions=data["interactions"],
+                    items=data["items"],
+                    sequences=sequences,
+                    current=current,
+                    shipped=refitted.outputs["shipped"],
+                    shipment=refitted.outputs["shipment"],
+                    evaluation=evaluation,
+                ).outputs["Output"]
+                deploy(home=home, run_dir=run_dir, version=version, sequences=sequences)
 
 
 class SplitKind(StrEnum):
@@ -143,6 +159,12 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="One setting: train.epochs=3 (repeatable).")
 ]
 
+Refresh = Annotated[
+    bool,
+    typer.Option(
+        help="A quick run between nights: continue from the champion, learn from what is new.",
+    ),
+]
 Gates = Annotated[
     Path, typer.Option(help="What a model must show before it serves.", show_default="built in")
 ]
@@ -195,6 +217,7 @@ def run(
     split: Split = SplitKind.GLOBAL_TIME,
     preset: Preset = "default",
     set_: Overrides = None,
+    refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
     home: Annotated[
         Path | None, typer.Option(help="Features, models and logs [default: var/<data set>].")
@@ -209,7 +232,7 @@ def run(
     """Run the whole pipeline on this machine: from interactions to a recommender that answered."""
     if dataset is None and home is None:
         dataset = "simulated"
-    config = _config(dataset, data_dir, column, split, preset, set_, gates)
+    config = _config(dataset, data_dir, column, split, preset, set_, gates, refresh)
     home = home or Path("var") / config.site
     run_dir = run_dir or Path("runs") / new_run_id(config.site if dataset else home.name)
     summary = run_local(sasrec_pipeline, config, home, run_dir, Console(file=sys.stdout))
@@ -261,6 +284,7 @@ def submit(
     split: Split = SplitKind.GLOBAL_TIME,
     preset: Preset = "default",
     set_: Overrides = None,
+    refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
     platform: Platform = None,
     name: Annotated[
@@ -272,7 +296,7 @@ def submit(
     timeout: Timeout = None,
 ) -> None:
     """Start one run on Kubeflow Pipelines."""
-    config = _config(dataset, data_dir, column, split, preset, set_, gates)
+    config = _config(dataset, data_dir, column, split, preset, set_, gates, refresh)
     cluster = Cluster(Endpoint.from_environment())
     with _package(platform) as package:
         run_id = cluster.submit(
@@ -297,6 +321,7 @@ def schedule(
     split: Split = SplitKind.GLOBAL_TIME,
     preset: Preset = "default",
     set_: Overrides = None,
+    refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
     platform: Platform = None,
     name: Annotated[str | None, typer.Option(help="[default: the data set's name]")] = None,
@@ -304,7 +329,7 @@ def schedule(
     tag: Tags = None,
 ) -> None:
     """Run on a schedule: create the recurring run, or change the one of that name."""
-    config = _config(dataset, data_dir, column, split, preset, set_, gates)
+    config = _config(dataset, data_dir, column, split, preset, set_, gates, refresh)
     cluster = Cluster(Endpoint.from_environment())
     with _package(platform) as package:
         scheduled = cluster.schedule(
@@ -375,6 +400,7 @@ def _config(
     preset: str,
     overrides: list[str] | None,
     gates: Path,
+    refresh: bool = False,
 ) -> RunConfig:
     data: dict[str, Any] = {
         "dataset": dataset,
@@ -383,7 +409,10 @@ def _config(
     }
     if dataset is not None and dataset not in sources.NAMED:
         data["dataset"] = str(Path(dataset).resolve())
-    sections = {"data": data, "split": {"kind": split.value}}
+    sections: dict[str, dict[str, Any]] = {"data": data, "split": {"kind": split.value}}
+    if refresh:  # of what is new; the refit then learns from all of it
+        sections["refresh"] = {"enabled": True}
+        sections["split"] |= {"validation_fraction": 0.1, "test_fraction": 0.4}
     return build_config(preset, overrides or [], sections, gates)
 
 

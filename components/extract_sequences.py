@@ -12,27 +12,34 @@ def extract_sequences(
     features: Input[Dataset],
     interactions: Input[Dataset],
     split: Input[Dataset],
+    items: Input[Dataset],
     sequences: Output[Dataset],
+    current: Output[Dataset],
 ):
-    """Write packed training histories, and evaluation histories with their targets."""
+    """Write packed training histories, evaluation histories with their targets, and all of now."""
     from functools import partial
     from pathlib import Path
 
     from components.support.metadata import storable
     from components.support.stage import stage
-    from feature_repo.extract import stream_sequences
+    from feature_repo.extract import current_entities, stream_sequences
+    from sasrec.data.current import CurrentHistories, items_known
     from sasrec.data.dataset import SequenceDataset
     from sasrec.data.event_weights import read_event_weights
     from sasrec.data.splits import Split
 
-    with stage("extract_sequences", run_dir) as current:
+    with stage("extract_sequences", run_dir) as progress:
         cut = Split.load(Path(split.path))
-        SequenceDataset.write(
-            Path(sequences.path),
-            cut,
-            partial(stream_sequences, Path(home) / "feature_store"),
-            read_event_weights(Path(interactions.path)),
-        )
+        ask = partial(stream_sequences, Path(home) / "feature_store")
+        weights = read_event_weights(Path(interactions.path))
+        SequenceDataset.write(Path(sequences.path), cut, ask, weights)
         dataset = SequenceDataset.load(Path(sequences.path))
         sequences.metadata.update(storable(dataset.description))
-        current.detail = f"{len(dataset.train):,} users, {len(dataset.train.items):,} events"
+        as_of, everybody = current_entities(Path(home) / "feature_store")
+        known = items_known(as_of, Path(interactions.path), Path(items.path))
+        CurrentHistories.write(Path(current.path), as_of, known, ask(everybody), weights)
+        now = CurrentHistories.load(Path(current.path))
+        progress.detail = (
+            f"{len(dataset.train):,} users and {len(dataset.train.items):,} events to train on, "
+            f"{len(now.histories):,} and {len(now.histories.items):,} until now"
+        )

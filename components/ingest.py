@@ -24,6 +24,7 @@ def ingest(
     from datetime import UTC, datetime, timedelta
     from pathlib import Path
 
+    from components.support.champion import champion_of_refresh
     from components.support.data_state import DataState
     from components.support.metadata import storable
     from components.support.settings import RunConfig
@@ -55,6 +56,7 @@ def ingest(
             # An order without time cannot be cut; only who asks for it gets to hear that.
             ordered_only = lake.state.clock == "row-order" and not run.names_as_of
             until = None if ordered_only else run.data.as_of
+            since = champion_of_refresh(Path(home)).seen_until if run.refresh.enabled else None
             report, cut = write_site_data(
                 lake,
                 interactions=Path(interactions.path),
@@ -66,7 +68,7 @@ def ingest(
                 window=Window(until, retention),
                 now=run.data.as_of or now,
                 attribution=timedelta(hours=run.events.attribution_hours),
-                cut=run.split.model_dump(),
+                cut=run.split.model_dump() | {"since": since},
                 taken=taken,
                 profile=choose_profile(None),
             )

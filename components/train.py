@@ -25,15 +25,19 @@ def train(
     from components.support.metadata import storable
     from components.support.settings import RunConfig
     from components.support.stage import stage
+    from components.support.training_plan import TrainingPlan
     from sasrec.data.dataset import SequenceDataset
     from sasrec.training import loop as training
 
     with stage("train", run_dir) as current:
         run = RunConfig.parse(config)
         dataset = SequenceDataset.load(Path(sequences.path))
-        progress_dir = Path(home) / "training" / training_key(run, dataset.description["sha256"])
+        plan = TrainingPlan.of(run, Path(home), dataset.description.get("since"))
+        key = training_key(plan.recipe, dataset.description["sha256"], plan.warm_started_from)
+        progress_dir = Path(home) / "training" / key
         (current.run_dir / "training_dir").write_text(str(progress_dir))
-        if nodes := TrainJobSettings.from_environment():
+        nodes = TrainJobSettings.from_environment()
+        if nodes and not run.refresh.enabled:  # a refresh is over before nodes have started
             from components.nodes.train_on_nodes import NAMESPACE_FILE, train_on_nodes
             from serving.release.kubernetes import connect
 
@@ -47,12 +51,13 @@ def train(
             )
         else:
             result = training.train(
-                dataset.train,
+                plan.histories(dataset.train),
                 dataset.validation,
                 dataset.vocabulary,
-                run.model,
-                run.train,
+                plan.recipe.model,
+                plan.config,
                 progress_dir,
+                warm_start=plan.champion,
             )
         result.recommender.save(Path(model.path))
         shutil.copy(progress_dir / "train.jsonl", current.run_dir / "train.jsonl")

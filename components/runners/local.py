@@ -1,17 +1,19 @@
 """Run the pipeline on this machine through KFP's own local runner, and leave a readable run."""
 
 import contextlib
+import copy
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import psutil
-from kfp import local
+from kfp import dsl, local
+from kfp.dsl.graph_component import GraphComponent
 from rich.console import Console
 
 from components.support.outcome_metrics import run_outcome, write_outcome
@@ -25,6 +27,8 @@ from sasrec.errors import DataError, SettingsError
 from sasrec.evaluation.evaluate import Evaluation
 
 GRACE_SECONDS = 10
+# Of a stage that a repeated run may not reach, and that would then speak for the run before it.
+LEFT_BY_STAGES = ("refit.json", "deployment.json")
 
 
 class StageFailed(RuntimeError):
@@ -41,7 +45,7 @@ def new_run_id(site: str) -> str:
 
 
 def run_local(
-    pipeline: Callable[..., Any], config: RunConfig, home: Path, run_dir: Path, console: Console
+    pipeline: GraphComponent, config: RunConfig, home: Path, run_dir: Path, console: Console
 ) -> dict[str, Any]:
     """Run `pipeline` to its end and return the summary that `<run_dir>/summary.json` holds.
 
@@ -58,6 +62,8 @@ def run_local(
         _require_writable(folder)
     for record in (run_dir / "stages").iterdir():
         record.unlink()
+    for left in LEFT_BY_STAGES:
+        (run_dir / left).unlink(missing_ok=True)
     (run_dir / HOME).write_text(str(home))
     taken_over: list[str] = []
 
@@ -83,7 +89,7 @@ def run_local(
 
 
 def _execute(
-    pipeline: Callable[..., Any], config: RunConfig, home: Path, run_dir: Path, console: Console
+    pipeline: GraphComponent, config: RunConfig, home: Path, run_dir: Path, console: Console
 ) -> bool:
     """Whether every stage succeeded. KFP's own output goes to the run's log."""
     finished = threading.Event()
@@ -98,7 +104,9 @@ def _execute(
                     pipeline_root=str(run_dir / "artifacts"),
                     raise_on_error=True,
                 )
-                pipeline(config=config.model_dump_json(), home=str(home), run_dir=str(run_dir))
+                _unscheduled(pipeline)(
+                    config=config.model_dump_json(), home=str(home), run_dir=str(run_dir)
+                )
             return True
         except RuntimeError as error:
             log.write(f"{error}\n")
@@ -106,6 +114,17 @@ def _execute(
         finally:
             finished.set()
             watcher.join()
+
+
+def _unscheduled(pipeline: GraphComponent) -> GraphComponent:
+    """The pipeline without its scheduled moment, whose placeholder KFP's local runner lacks."""
+    here = copy.deepcopy(pipeline)
+    for task in here.pipeline_spec.root.dag.tasks.values():
+        for value in task.inputs.parameters.values():
+            constant = value.runtime_value.constant
+            if constant.string_value == dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER:
+                constant.string_value = ""
+    return here
 
 
 @contextlib.contextmanager
