@@ -136,7 +136,7 @@ def candidate_scores(
     return positive.float(), negative.float().masked_fill(collisions, MASKED)
 
 
-def propensity_weights(propensities: np.ndarray, clip: float = 10.0) -> np.ndarray:
+def inverse_propensity_weights(propensities: np.ndarray, clip: float = 10.0) -> np.ndarray:
     """Inverse-propensity weights, clipped and self-normalised to a mean of one.
 
     An event weighs 1/p, so that items the logging policy seldom served count as much as it would

@@ -21,7 +21,7 @@ from sasrec.data.simulated.storefront import Events
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.evaluation import evaluate
 from sasrec.gates import GateConfig, decide
-from sasrec.losses import propensity_weights
+from sasrec.losses import inverse_propensity_weights
 from sasrec.recommender import Recommender
 from sasrec.replay import Requests, served_scores
 from sasrec.schema import TIMESTAMP
@@ -169,7 +169,7 @@ def _folds(
     before = events.time < cut
     histories = _pack(events.where(before), users)
     futures = _pack(events.where(~before), users)
-    weights = propensity_weights(events.propensity[before]) if weighted else None
+    weights = inverse_propensity_weights(events.propensity[before]) if weighted else None
     known = np.flatnonzero((histories.lengths > 0) & (futures.lengths > 0))
     validation = EvaluationSet(
         "validation",

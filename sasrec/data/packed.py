@@ -18,11 +18,13 @@ class PackedSequences:
         items: (T,) int64, vocabulary indices.
         cu_seqlens: (B + 1,) int32, cumulative lengths, starting at 0 and ending at T.
         timestamps: (T,) int64, microseconds since the epoch.
+        weights: (T,) float32, of each event as a target; None where all weigh one.
     """
 
     items: np.ndarray
     cu_seqlens: np.ndarray
     timestamps: np.ndarray
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of histories, empty ones included."""
@@ -43,7 +45,10 @@ class PackedSequences:
         offsets = np.arange(cu_seqlens[-1]) - np.repeat(cu_seqlens[:-1], lengths)
         source = np.repeat(ends - lengths, lengths) + offsets
         return PackedSequences(
-            self.items[source], cu_seqlens.astype(np.int32), self.timestamps[source]
+            self.items[source],
+            cu_seqlens.astype(np.int32),
+            self.timestamps[source],
+            None if self.weights is None else self.weights[source],
         )
 
     def __iter__(self) -> Iterator[np.ndarray]:

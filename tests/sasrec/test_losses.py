@@ -97,10 +97,10 @@ def test_a_negative_that_is_the_target_teaches_nothing(loss):
 
 
 def test_propensity_weights_are_clipped_and_average_one():
-    weights = losses.propensity_weights(np.array([0.5, 0.01, np.nan]), clip=4.0)
+    weights = losses.inverse_propensity_weights(np.array([0.5, 0.01, np.nan]), clip=4.0)
     assert weights.tolist() == pytest.approx([2 / 3, 4 / 3, 1.0])
 
 
 def test_a_propensity_outside_its_range_is_named():
     with pytest.raises(ValueError, match=r"1\.5 at row 1"):
-        losses.propensity_weights(np.array([0.5, 1.5]))
+        losses.inverse_propensity_weights(np.array([0.5, 1.5]))
