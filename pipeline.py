@@ -19,19 +19,19 @@ from kfp import compiler, dsl
 from kfp.dsl.graph_component import GraphComponent
 from rich.console import Console
 
-from components.cluster import EXPERIMENT, Cluster
-from components.cluster_run import Outcome, watch_run
 from components.deploy import deploy
-from components.endpoint import ClusterError, Endpoint
 from components.evaluate import evaluate
 from components.extract_sequences import extract_sequences
 from components.gate import gate
 from components.ingest import ingest
-from components.local_run import Interrupted, StageFailed, new_run_id, run_local
-from components.platform import PlatformSettings, on_platform
 from components.publish_features import publish_features
 from components.register import register
-from components.settings import RunConfig, build_config, describe_settings
+from components.runners.cluster import EXPERIMENT, Cluster
+from components.runners.cluster_run import Outcome, watch_run
+from components.runners.endpoint import ClusterError, Endpoint
+from components.runners.local import Interrupted, StageFailed, new_run_id, run_local
+from components.runners.platform import PlatformSettings, on_platform
+from components.support.settings import RunConfig, build_config, describe_settings
 from components.train import train
 from sasrec.data import sources
 from sasrec.gates import DEFAULT_GATES

@@ -25,7 +25,7 @@ from starlette.testclient import TestClient
 from benchmarks.provenance import provenance
 from sasrec.data.vocabulary import Vocabulary
 from serving import metrics
-from serving.app import create_app
+from serving.api.app import create_app
 from serving.registry import ModelStore
 from serving.settings import Settings
 

@@ -23,15 +23,15 @@ from rich.table import Table
 from benchmarks.provenance import provenance
 from benchmarks.real_sequences import read
 from benchmarks.workers import workers
-from sasrec.baselines import BigramMarkov, Popularity, RecentPopularity
 from sasrec.config import preset
 from sasrec.data.dataset import SequenceDataset
 from sasrec.data.packed import EvaluationSet
-from sasrec.metrics import accuracy
 from sasrec.progress import LOG
-from sasrec.ranking import next_item, target_ranks
-from sasrec.scorer import Scorer
-from sasrec.training import train
+from sasrec.scoring.baselines import BigramMarkov, Popularity, RecentPopularity
+from sasrec.scoring.metrics import accuracy
+from sasrec.scoring.ranking import next_item, target_ranks
+from sasrec.scoring.scorer import Scorer
+from sasrec.training.loop import train
 
 RESULTS = Path(__file__).parent / "results"
 PAPER_NEGATIVES = 100

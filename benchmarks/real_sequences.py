@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from sasrec.data.cleaning import DataReport, clean
 from sasrec.data.dataset import SequenceDataset
-from sasrec.data.histories import histories_before
-from sasrec.data.quality import DataReport, clean
+from sasrec.data.frame_histories import histories_before
 from sasrec.data.sources import load
 from sasrec.data.splits import global_time, leave_one_out
 

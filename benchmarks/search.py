@@ -18,7 +18,7 @@ from benchmarks.real_sequences import read
 from benchmarks.workers import workers
 from sasrec.config import preset
 from sasrec.progress import LOG
-from sasrec.training import train
+from sasrec.training.loop import train
 
 RESULTS = Path(__file__).parent / "results"
 SETTINGS = "settings.json"

@@ -28,13 +28,13 @@ from torch.nn import functional as F
 from benchmarks import stopwatch
 from benchmarks.provenance import provenance
 from benchmarks.real_sequences import read
-from sasrec.batches import Batches
 from sasrec.config import ModelConfig, Preset, preset
 from sasrec.data.dataset import SequenceDataset
-from sasrec.model import Attention, SASRec
-from sasrec.objective import Objective
-from sasrec.training import train
-from sasrec.update import StepInputs, Update
+from sasrec.model.sasrec import Attention, SASRec
+from sasrec.training.batches import Batches
+from sasrec.training.loop import train
+from sasrec.training.objective import Objective
+from sasrec.training.update import StepInputs, Update
 
 RESULTS = Path(__file__).parent / "results"
 BATCH_TOKENS = (4096, 65536)

@@ -27,15 +27,15 @@ import torch
 import typer
 
 from benchmarks.provenance import provenance
-from components.settings import RunConfig, build_config
-from components.train_job_manifest import node_command
-from components.train_node import RESULT, train_in, write_work
-from sasrec.checkpoint import FILE as CHECKPOINT
+from components.nodes.train_job_manifest import node_command
+from components.nodes.train_node import RESULT, train_in, write_work
+from components.support.settings import RunConfig, build_config
+from sasrec.data.cleaning import clean
 from sasrec.data.dataset import SequenceDataset
-from sasrec.data.histories import histories_before
-from sasrec.data.quality import clean
+from sasrec.data.frame_histories import histories_before
 from sasrec.data.simulated import Storefront
 from sasrec.data.splits import global_time
+from sasrec.training.checkpoint import FILE as CHECKPOINT
 
 JOB = "sasrec-train"
 RESTARTS_OF_A_JOB = 3
@@ -189,7 +189,7 @@ def train_on_two(
     folder: Path,
     lose: Callable[[list[Host]], str] | None = None,
     *,
-    node: str = "components.train_node",
+    node: str = "components.nodes.train_node",
     timeout_seconds: float = 400,
 ) -> Trained:
     """Train on two hosts; both are started again when one fails.
@@ -202,7 +202,7 @@ def train_on_two(
     logs = folder.with_name(f"{folder.name}-logs")
     logs.mkdir()
     words = node_command(JOB, folder)
-    words[words.index("components.train_node")] = node
+    words[words.index("components.nodes.train_node")] = node
     command = [_as_in_a_pod(word) for word in words]
     started = time.monotonic()
     lost: dict[str, Any] | None = None

@@ -4,7 +4,7 @@ import signal
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from serving.parent import end_with_parent
+from serving.release.lifetime import end_with_parent
 
 
 def workers(count: int) -> ProcessPoolExecutor:

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Dataset, Input, Output, component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -20,12 +20,12 @@ def deploy(
     import json
     from pathlib import Path
 
-    from components.stage import stage
+    from components.support.stage import stage
     from sasrec.data.dataset import SequenceDataset
-    from serving.deployment import deploy as deploy_version
-    from serving.kubernetes_api import connect
     from serving.registry import open_store
-    from serving.rollout import RolloutSettings, roll_out
+    from serving.release.deployment import deploy as deploy_version
+    from serving.release.kubernetes import connect
+    from serving.release.rollout import RolloutSettings, roll_out
 
     with stage("deploy", run_dir) as current:
         dataset = SequenceDataset.load(Path(sequences.path))

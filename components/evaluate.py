@@ -2,7 +2,7 @@
 
 from kfp.dsl import Dataset, Input, Metrics, Model, Output, component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -23,19 +23,19 @@ def evaluate(
 
     import pyarrow.parquet as pq
 
-    from components.champion import load_champion
-    from components.stage import stage
-    from sasrec.baselines import BigramMarkov, ItemKNN, Popularity, RecentPopularity
-    from sasrec.catalogue import Catalogue
-    from sasrec.cost import serving_cost
+    from components.support.champion import load_champion
+    from components.support.stage import stage
     from sasrec.data.dataset import SequenceDataset
-    from sasrec.evaluation import MODEL
-    from sasrec.evaluation import evaluate as evaluate_scorers
-    from sasrec.feedback import learn_from_impressions
-    from sasrec.policy import GREEDY
-    from sasrec.recommender import Recommender
-    from serving.parity import serving_parity
-    from serving.policy import ranking_policy
+    from sasrec.evaluation.catalogue import Catalogue
+    from sasrec.evaluation.evaluate import MODEL
+    from sasrec.evaluation.evaluate import evaluate as evaluate_scorers
+    from sasrec.evaluation.serving_cost import serving_cost
+    from sasrec.model.recommender import Recommender
+    from sasrec.off_policy.impressions import learn_from_impressions
+    from sasrec.off_policy.policy import GREEDY
+    from sasrec.scoring.baselines import BigramMarkov, ItemKNN, Popularity, RecentPopularity
+    from serving.engine.routing import ranking_policy
+    from serving.release.parity import serving_parity
     from serving.settings import load_settings
 
     with stage("evaluate", run_dir) as current:

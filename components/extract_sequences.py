@@ -2,7 +2,7 @@
 
 from kfp.dsl import Dataset, Input, Output, component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -16,7 +16,7 @@ def extract_sequences(
     """Write packed training histories, and evaluation histories with their targets."""
     from pathlib import Path
 
-    from components.stage import stage
+    from components.support.stage import stage
     from feature_repo.extract import sequences_as_of
     from sasrec.data.dataset import SequenceDataset
     from sasrec.data.splits import Split

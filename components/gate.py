@@ -2,7 +2,7 @@
 
 from kfp.dsl import HTML, Dataset, Input, Markdown, Output, component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -17,9 +17,9 @@ def gate(
     import json
     from pathlib import Path
 
-    from components.settings import RunConfig
-    from components.stage import stage
-    from sasrec.evaluation import Evaluation
+    from components.support.settings import RunConfig
+    from components.support.stage import stage
+    from sasrec.evaluation.evaluate import Evaluation
     from sasrec.gates import decide
     from sasrec.report import render_report
 

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Dataset, Markdown, Output, component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -21,9 +21,10 @@ def ingest(
 
     import pyarrow.parquet as pq
 
-    from components.settings import RunConfig
-    from components.stage import stage
-    from sasrec.data import quality, sources, splits
+    from components.support.settings import RunConfig
+    from components.support.stage import stage
+    from sasrec.data import cleaning as quality
+    from sasrec.data import sources, splits
 
     with stage("ingest", run_dir) as current:
         run = RunConfig.parse(config)

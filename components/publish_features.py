@@ -2,7 +2,7 @@
 
 from kfp.dsl import Dataset, Input, Output, component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -23,7 +23,7 @@ def publish_features(
 
     import pyarrow.parquet as pq
 
-    from components.stage import stage
+    from components.support.stage import stage
     from feature_repo.check_skew import check_skew
     from feature_repo.history import open_history
     from feature_repo.publish import publish

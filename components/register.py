@@ -2,7 +2,7 @@
 
 from kfp.dsl import Dataset, Input, Model, Output, component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -21,13 +21,13 @@ def register(
 
     import pyarrow.parquet as pq
 
-    from components.fingerprint import code_version
-    from components.stage import stage
-    from sasrec import calibration
+    from components.support.fingerprint import code_version
+    from components.support.stage import stage
     from sasrec.data.dataset import SequenceDataset
-    from sasrec.evaluation import MODEL, Evaluation
-    from serving import golden
-    from serving.items import write_items
+    from sasrec.evaluation.evaluate import MODEL, Evaluation
+    from sasrec.off_policy import calibration
+    from serving.engine import golden
+    from serving.engine.items import write_items
     from serving.monitoring.drift import TrainingSnapshot
     from serving.registry import open_store
 

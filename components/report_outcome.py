@@ -2,7 +2,7 @@
 
 from kfp.dsl import PipelineTaskFinalStatus, component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -10,6 +10,6 @@ def report_outcome(pushgateway: str, run_dir: str, status: PipelineTaskFinalStat
     """Push when the last run with this outcome (deployed, held, failed) ended, and what it took."""
     from pathlib import Path
 
-    from components.outcome_metrics import push_outcome
+    from components.support.outcome_metrics import push_outcome
 
     push_outcome(pushgateway, Path(run_dir), succeeded=status.state == "SUCCEEDED")

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Dataset, Input, Model, Output, component
 
-from components.image import IMAGE
+from components.support.image import IMAGE
 
 
 @component(base_image=IMAGE, install_kfp_package=False)
@@ -20,12 +20,12 @@ def train(
     import shutil
     from pathlib import Path
 
-    from components.fingerprint import training_key
-    from components.settings import RunConfig
-    from components.stage import stage
-    from components.train_job import TrainJobSettings
-    from sasrec import training
+    from components.nodes.train_job import TrainJobSettings
+    from components.support.fingerprint import training_key
+    from components.support.settings import RunConfig
+    from components.support.stage import stage
     from sasrec.data.dataset import SequenceDataset
+    from sasrec.training import loop as training
 
     with stage("train", run_dir) as current:
         run = RunConfig.parse(config)
@@ -33,8 +33,8 @@ def train(
         progress_dir = Path(home) / "training" / training_key(run, dataset.description["sha256"])
         (current.run_dir / "training_dir").write_text(str(progress_dir))
         if nodes := TrainJobSettings.from_environment():
-            from components.train_on_nodes import NAMESPACE_FILE, train_on_nodes
-            from serving.kubernetes_api import connect
+            from components.nodes.train_on_nodes import NAMESPACE_FILE, train_on_nodes
+            from serving.release.kubernetes import connect
 
             result = train_on_nodes(
                 nodes,

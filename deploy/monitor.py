@@ -16,9 +16,9 @@ import httpx
 import typer
 import yaml
 
-from serving.parent import end_with_parent
-from serving.processes import ServerFailed, check_port, stop_group
-from serving.processes import environment as server_environment
+from serving.release.lifetime import end_with_parent
+from serving.release.processes import ServerFailed, check_port, stop_group
+from serving.release.processes import environment as server_environment
 from serving.security import ApiKeys
 
 PROMETHEUS = Path(__file__).resolve().parent / "prometheus"

@@ -14,15 +14,15 @@ import duckdb
 import pyarrow as pa
 import typer
 
+from feature_repo.command_line import History, Home, feature_store_of, history_of, run
 from feature_repo.extract import sequences_as_of
 from feature_repo.history import HistoryStore, open_history
 from feature_repo.history.protocol import LIMIT
 from feature_repo.online import OnlineHistory, UserHistory, merge
 from feature_repo.publish import read_report
-from feature_repo.site import History, Home, feature_store_of, history_of, run
 from feature_repo.store import current_generation
 from feature_repo.tables import HISTORY_LIMIT
-from sasrec.schema import TIMESTAMP
+from sasrec.data.schema import TIMESTAMP
 
 Kind = Literal["missing online", "only online", "late"]
 

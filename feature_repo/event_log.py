@@ -1,4 +1,4 @@
-"""The event log as it is read: segments of frames, written by serving (`serving/event_log.py`).
+"""The event log as it is read: segments of frames, written by serving (`serving/events/writer.py`).
 
 The format is the contract between the two, so each side has its own codec and a test holds them
 together. A segment is a run of frames: uint32 length, uint32 CRC-32 of the payload (little-endian),

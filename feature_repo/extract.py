@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from feature_repo.definitions import SERVICE
 from feature_repo.store import CUTOFFS, MEMORY_LIMIT, bounded_memory, current_generation, open_store
-from sasrec.schema import TIMESTAMP, DataError
+from sasrec.data.schema import TIMESTAMP
+from sasrec.errors import DataError
 
 SEQUENCES = pa.schema(
     [

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import typer
 
 from feature_repo import event_log
+from feature_repo.command_line import History, Home, Log, feature_store_of, history_of, log_of, run
 from feature_repo.history import HistoryStore, open_history
 from feature_repo.online import OnlineHistory
 from feature_repo.publish import read_report
-from feature_repo.site import History, Home, Log, feature_store_of, history_of, log_of, run
 from feature_repo.store import delete_online, generations, only_publisher, published_generation
 
 

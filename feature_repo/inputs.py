@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sasrec.schema import IMPRESSIONS, INTERACTIONS, ITEMS, check
+from sasrec.data.schema import IMPRESSIONS, INTERACTIONS, ITEMS, check
 
 COLUMNS = ["user_id", "item_id", "timestamp", "event_type"]
 STEP = "INTERVAL 1 MICROSECOND"

@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import typer
 
+from feature_repo.command_line import Home, Log, log_of, run
 from feature_repo.event_log import Record, read_log
-from feature_repo.site import Home, Log, log_of, run
 from sasrec.data import sources
-from sasrec.schema import IMPRESSIONS, INTERACTIONS, TIMESTAMP, DataError
+from sasrec.data.schema import IMPRESSIONS, INTERACTIONS, TIMESTAMP
+from sasrec.errors import DataError
 
 MAX_ID_LENGTH = 256
 CLOCK_TOLERANCE = timedelta(minutes=5)
@@ -49,10 +50,10 @@ class Intake:
     """Tables from the log, and what was left out of them.
 
     Attributes:
-        interactions: `sasrec.schema.INTERACTIONS`, ordered by (timestamp, event id).
-        impressions: `sasrec.schema.IMPRESSIONS`, one row per slot. `reward` is 1 if the item was
-            acted on within the attribution window, 0 if the window closed without, and null while
-            it is open.
+        interactions: `sasrec.data.schema.INTERACTIONS`, ordered by (timestamp, event id).
+        impressions: `sasrec.data.schema.IMPRESSIONS`, one row per slot. `reward` is 1 if the item
+            was acted on within the attribution window, 0 if the window closed without, and null
+            while it is open.
         quarantined: records left out, counted by reason; they stay in the log.
     """
 

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 
+from feature_repo.command_line import History, Home, feature_store_of, history_of, run
 from feature_repo.history import HistoryStore, open_history
 from feature_repo.online import OnlineHistory, merge
-from feature_repo.site import History, Home, feature_store_of, history_of, run
 from feature_repo.store import current_generation, open_store
 from feature_repo.tables import HISTORY_LIMIT
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 BATCH = 1_000
 

@@ -170,7 +170,7 @@ _FIELDS = ("item_ids", "event_types", "timestamps")
 def merge(snapshot: UserHistory, tail: list[Event], n: int) -> UserHistory:
     """The newest `n` of the events in either; one that is in both counts once.
 
-    The snapshot was built from the log of the same events, cleaned by `sasrec.data.quality`:
+    The snapshot was built from the log of the same events, cleaned by `sasrec.data.cleaning`:
     equal events dropped, ties separated by 1 us. The tail is cleaned alike, so that an event has
     the same time in both.
     """

@@ -19,9 +19,9 @@ import duckdb
 import pyarrow as pa
 
 from feature_repo import spark, tables
+from feature_repo.checks import Check, Limits, run_checks
 from feature_repo.definitions import definitions
 from feature_repo.inputs import create_latest, find_partitions, load
-from feature_repo.quality import Check, Limits, run_checks
 from feature_repo.store import (
     CUTOFFS,
     GENERATIONS,
@@ -38,7 +38,7 @@ from feature_repo.store import (
     remove_unfinished,
 )
 from feature_repo.tables import HISTORY_LIMIT, SPILL
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 ONLINE_VIEWS = ["user_sequence", "user_stats", "item_stats"]
 REPORT = "report.json"
@@ -61,7 +61,7 @@ class PublishReport:
         folder: of day files, if the interactions were given as one.
         partitions: the day files that are in, by name, each with its size and modification time.
         quarantined: day files that could not be read, each with the reason.
-        checks: of quality and freshness, see `feature_repo.quality`.
+        checks: of quality and freshness, see `feature_repo.checks`.
         seconds: of building the tables, applying the definitions and loading the online store.
     """
 
@@ -97,12 +97,12 @@ def publish(
 
     Args:
         repo_dir: the feature store's folder; made if absent.
-        interactions: of `sasrec.schema.INTERACTIONS`, cleaned: within a user, timestamps strictly
-            increase. A table, a Parquet file, or a folder of `day=YYYY-MM-DD` partitions
+        interactions: of `sasrec.data.schema.INTERACTIONS`, cleaned: within a user, timestamps
+            strictly increase. A table, a Parquet file, or a folder of `day=YYYY-MM-DD` partitions
             (`inputs.write_days`), of which only those are read that are new since the last
             publish. The result is the same.
-        items: of `sasrec.schema.ITEMS`, or None.
-        impressions: of `sasrec.schema.IMPRESSIONS`, or None.
+        items: of `sasrec.data.schema.ITEMS`, or None.
+        impressions: of `sasrec.data.schema.IMPRESSIONS`, or None.
         cutoffs: (user_id, cutoff): the moments at which `extract.sequences_as_of` will ask, on
             top of `as_of`, which is always kept. None keeps every event of every user, for any
             moment at all: quadratic in the length of a history, so for small data only.

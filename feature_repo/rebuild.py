@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from feature_repo.command_line import History, Home, Log, history_of, log_of, run
 from feature_repo.event_log import Record, read_log
 from feature_repo.history import Event, HistoryStore, open_history
-from feature_repo.site import History, Home, Log, history_of, log_of, run
 
 BATCH = 10_000
 

@@ -15,7 +15,7 @@ import yaml
 
 from feature_repo.inputs import COLUMNS
 from feature_repo.tables import HISTORY_LIMIT, MAX_GLOBAL_CUTS, SPILL
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

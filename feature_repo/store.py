@@ -20,7 +20,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
 from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from redis import Redis
 
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 os.environ.setdefault("FEAST_USAGE", "False")
 logging.getLogger("feast").setLevel(logging.WARNING)

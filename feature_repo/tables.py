@@ -5,7 +5,7 @@ They read these relations of the DuckDB connection (`feature_repo.inputs` makes 
     events       (user_id, item_id, event_type, timestamp): the interactions to add
     histories    (user_id, item_ids, event_types, timestamps): what the last publish knew, or empty
     cutoffs      (user_id, cutoff): the moments at which features are wanted
-    items, impressions: of `sasrec.schema`
+    items, impressions: of `sasrec.data.schema`
 
 A row's `event_timestamp` is the moment from which its values hold.
 """

@@ -1,1 +1,33 @@
-"""SASRec: a self-attentive sequential recommender, from interactions to ranked items."""
+"""SASRec: a self-attentive sequential recommender, from interactions to ranked items.
+
+import sasrec
+
+recommender = sasrec.fit(frame)                # user_id, item_id, timestamp
+recommender.recommend("u1", k=10)
+sasrec.Recommender.load("model/")
+sasrec.preset("sparse", dim=128)
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sasrec.config import preset
+    from sasrec.model.recommender import Recommender
+    from sasrec.training.from_frame import fit
+
+__all__ = ["Recommender", "fit", "preset"]
+
+_HOMES = {
+    "Recommender": "sasrec.model.recommender",
+    "fit": "sasrec.training.from_frame",
+    "preset": "sasrec.config",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for: who needs a schema alone must not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sasrec' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kernels.checks import HEAD_DIM_MAX, HEAD_DIM_MIN
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -78,7 +78,7 @@ class ModelConfig(_Config):
 class TrainConfig(_Config):
     """How the model is fitted."""
 
-    loss: Loss = Field(default="cross_entropy", description="See sasrec.losses.")
+    loss: Loss = Field(default="cross_entropy", description="See sasrec.training.losses.")
     negatives: Positive = Field(default=512, description="Sampled items for losses that sample.")
     shared_negatives: bool = Field(
         default=True,

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from sasrec.data.vocabulary import Vocabulary
-from serving.processes import ServerFailed, check_port, command, environment
 from serving.registry import RegistryError, open_store
+from serving.release.processes import ServerFailed, check_port, command, environment
 from serving.security import LOOPBACK, ApiKeys, create_keys
 from serving.settings import Settings, load_settings
 

@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 if TYPE_CHECKING:
-    from sasrec.policy import Policy
-    from serving.recommendation import Recommendation
+    from sasrec.off_policy.policy import Policy
+    from serving.engine.recommendation import Recommendation
 
 LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0)
 HISTORY_BUCKETS = (0, 1, 2, 5, 10, 20, 50, 100, 200)
@@ -100,7 +100,7 @@ def _of(metric: Any, *labels: str) -> Any:
 
 
 def observe_request(route: str, status: int, seconds: float) -> None:
-    """Count one answer; `route` is a name of `serving.gate`, never a path."""
+    """Count one answer; `route` is a name of `serving.api.guard`, never a path."""
     outcome = "ok" if status < 400 else "client_error" if status < 500 else "server_error"
     _of(REQUESTS, route, str(status)).inc()
     _of(LATENCY, route, outcome).observe(seconds)

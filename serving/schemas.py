@@ -73,7 +73,7 @@ class Event(_Message):
     )
 
     def record(self, *, received_at: int) -> dict[str, Any]:
-        """As `serving.event_log` has it; `received_at` in microseconds."""
+        """As `serving.events.writer` has it; `received_at` in microseconds."""
         at = received_at if self.timestamp is None else round(self.timestamp.timestamp() * 1e6)
         return {
             "type": "event",

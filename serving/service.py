@@ -1,4 +1,4 @@
-"""The BentoML service: one service around the application of `serving.app`.
+"""The BentoML service: one service around the application of `serving.api.app`.
 
 BentoML 1.4.39 brings process supervision, readiness and Bentos. What it does per request is kept
 out of the way: its metrics label raw paths and its access log names them (both off), it has no
@@ -11,9 +11,9 @@ import sys
 
 import bentoml
 
-from serving.app import create_app
-from serving.parent import end_with_parent
+from serving.api.app import create_app
 from serving.registry.bento import unpack
+from serving.release.lifetime import end_with_parent
 from serving.settings import load_settings
 
 SUPERVISOR = "SASREC_SUPERVISOR_PID"

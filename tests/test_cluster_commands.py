@@ -4,9 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 import pipeline
-from components import endpoint
-from components.endpoint import ClusterError
-from components.settings import RunConfig
+from components.runners import endpoint
+from components.runners.endpoint import ClusterError
+from components.support.settings import RunConfig
 from tests.components.kfp_server import KfpServer
 from tests.json_server import running
 

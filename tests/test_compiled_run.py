@@ -15,10 +15,10 @@ from small_site import QUICK, Site
 from typer.testing import CliRunner
 
 import pipeline
-from components.image import IMAGE
-from components.local_run import run_local
-from components.settings import build_config
-from components.stage import STAGES, read_stages
+from components.runners.local import run_local
+from components.support.image import IMAGE
+from components.support.settings import build_config
+from components.support.stage import STAGES, read_stages
 from serving.registry import ModelStore
 from tests.json_server import running
 from tests.pushgateway import Pushgateway

@@ -7,7 +7,7 @@ import yaml
 from kfp import components as kfp_components
 from typer.testing import CliRunner
 
-from components.stage import STAGES
+from components.support.stage import STAGES
 from pipeline import app
 
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from small_site import Site
 
-from components.stage import STAGES, read_stages
+from components.support.stage import STAGES, read_stages
 from serving.registry import ModelStore
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("run")]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from sasrec.data.packed import EvaluationSet, PackedSequences
-from sasrec.metrics import accuracy
-from sasrec.ranking import target_ranks, top_k
+from sasrec.scoring.metrics import accuracy
+from sasrec.scoring.ranking import target_ranks, top_k
 
 USERS, ITEMS = 500, 60
 CUTOFFS = (1, 5, 10, 20)

@@ -7,18 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sasrec.baselines import BigramMarkov
-from sasrec.calibration import Calibration
 from sasrec.data.packed import PackedSequences
+from sasrec.data.schema import TIMESTAMP
 from sasrec.data.simulated import Storefront
 from sasrec.data.simulated.crowd import position_bias
 from sasrec.data.simulated.logging_policy import SLOTS, PopularityPolicy, Served
 from sasrec.data.vocabulary import Vocabulary
-from sasrec.off_policy import estimate
-from sasrec.policy import UNIFORM, Policy
-from sasrec.ranking import score_blocks
-from sasrec.replay import Requests, replay, served_scores
-from sasrec.schema import TIMESTAMP
+from sasrec.off_policy.calibration import Calibration
+from sasrec.off_policy.estimators import estimate
+from sasrec.off_policy.policy import UNIFORM, Policy
+from sasrec.off_policy.replay import Requests, replay, served_scores
+from sasrec.scoring.baselines import BigramMarkov
+from sasrec.scoring.ranking import score_blocks
 
 SEEDS = 100
 USERS = 1000
@@ -133,7 +133,7 @@ def _true_value(
 ) -> float:
     """Mean over logged slots of Σ_a π(a | slots above) P(click on a), written out once more.
 
-    Independent of `sasrec.replay`, whose probabilities the estimates use.
+    Independent of `sasrec.off_policy.replay`, whose probabilities the estimates use.
     """
     total = 0.0
     for block in score_blocks(model, requests.histories, filter_seen=True):

@@ -9,17 +9,17 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from sasrec.baselines import ALL, Popularity
-from sasrec.bootstrap import RESAMPLES
-from sasrec.catalogue import Catalogue
 from sasrec.config import ModelConfig
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import Vocabulary
-from sasrec.evaluation import evaluate
+from sasrec.evaluation.bootstrap import RESAMPLES
+from sasrec.evaluation.catalogue import Catalogue
+from sasrec.evaluation.evaluate import evaluate
 from sasrec.gates import GateConfig, decide
-from sasrec.model import SASRec
-from sasrec.recommender import Recommender
-from sasrec.scorer import Scorer
+from sasrec.model.recommender import Recommender
+from sasrec.model.sasrec import SASRec
+from sasrec.scoring.baselines import ALL, Popularity
+from sasrec.scoring.scorer import Scorer
 
 HOUR = 3_600_000_000  # microseconds
 SCALE_DIM = 32

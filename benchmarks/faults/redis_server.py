@@ -8,8 +8,8 @@ from pathlib import Path
 
 import redis
 
-from serving.parent import end_with_parent
-from serving.processes import free_port
+from serving.release.lifetime import end_with_parent
+from serving.release.processes import free_port
 
 
 class RedisServer:

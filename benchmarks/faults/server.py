@@ -10,8 +10,8 @@ import httpx
 import psutil
 
 from benchmarks.faults.site import Site
-from serving.parent import end_with_parent
-from serving.processes import (
+from serving.release.lifetime import end_with_parent
+from serving.release.processes import (
     START_SECONDS,
     ServerFailed,
     command,

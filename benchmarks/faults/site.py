@@ -8,9 +8,9 @@ import torch
 
 from sasrec.config import ModelConfig
 from sasrec.data.vocabulary import Vocabulary
-from sasrec.model import SASRec
-from sasrec.recommender import Recommender
-from serving import golden
+from sasrec.model.recommender import Recommender
+from sasrec.model.sasrec import SASRec
+from serving.engine import golden
 from serving.registry import ModelStore
 from serving.security import create_keys
 

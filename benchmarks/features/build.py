@@ -18,7 +18,7 @@ from feast import FeatureStore
 from benchmarks.features.simulate import DAYS, END, simulate, users_of
 from feature_repo.extract import sequences_as_of
 from feature_repo.publish import publish
-from sasrec.schema import TIMESTAMP
+from sasrec.data.schema import TIMESTAMP
 
 T1 = END - timedelta(days=DAYS // 5)
 T2 = END - timedelta(days=DAYS // 10)

@@ -17,7 +17,7 @@ from benchmarks.features.histories import USERS, in_processes, percentiles
 from benchmarks.features.simulate import END, simulate, users_of
 from feature_repo.publish import publish
 from feature_repo.store import current_generation, open_store
-from sasrec.schema import TIMESTAMP
+from sasrec.data.schema import TIMESTAMP
 
 APPENDS = 200
 

@@ -11,21 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.feedback_loop.truth import Round, Truth, best_items
-from sasrec.calibration import Calibration
-from sasrec.catalogue import Catalogue
 from sasrec.config import ModelConfig, TrainConfig
 from sasrec.data.packed import EvaluationSet, PackedSequences
+from sasrec.data.schema import TIMESTAMP
 from sasrec.data.simulated import Storefront
 from sasrec.data.simulated.logging_policy import SLOTS, PopularityPolicy, Served, draw_slots
 from sasrec.data.simulated.storefront import Events
 from sasrec.data.vocabulary import Vocabulary
-from sasrec.evaluation import evaluate
+from sasrec.evaluation.catalogue import Catalogue
+from sasrec.evaluation.evaluate import evaluate
 from sasrec.gates import GateConfig, decide
-from sasrec.losses import inverse_propensity_weights
-from sasrec.recommender import Recommender
-from sasrec.replay import Requests, served_scores
-from sasrec.schema import TIMESTAMP
-from sasrec.training import train
+from sasrec.model.recommender import Recommender
+from sasrec.off_policy.calibration import Calibration
+from sasrec.off_policy.replay import Requests, served_scores
+from sasrec.training.loop import train
+from sasrec.training.losses import inverse_propensity_weights
 
 HELD_OUT_DAYS = 2  # newest of a round: choose the epoch, judge the candidate, calibrate it
 RESAMPLES = 200

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sasrec.calibration import Calibration, reliability
 from sasrec.data.simulated.crowd import Crowd, position_bias
 from sasrec.data.simulated.logging_policy import SLOTS
+from sasrec.off_policy.calibration import Calibration, reliability
 
 SAMPLE = 10  # items drawn at random per request, to compare probabilities on
 

@@ -9,10 +9,10 @@ import torch
 
 from benchmarks.stopwatch import in_turns, summary
 from sasrec.data.vocabulary import PADDING
-from sasrec.recommender import Recommender
-from serving.encoder import Encoder
-from serving.index import OVERSAMPLING, accurate_index
-from serving.ranking import ExactRanking, IndexRanking, score
+from sasrec.model.encoder import Encoder
+from sasrec.model.recommender import Recommender
+from serving.engine.index import OVERSAMPLING, accurate_index
+from serving.engine.ranking import ExactRanking, IndexRanking, score
 
 BEST = 200
 QUERIES = 64

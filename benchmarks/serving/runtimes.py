@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from benchmarks.stopwatch import in_turns, summary
-from sasrec.model import SASRec
-from sasrec.recommender import Recommender
-from serving.encoder import Encoder
-from serving.export import FILE, SingleHistory, export_onnx
-from serving.ranking import score as score_all
+from sasrec.model.encoder import Encoder
+from sasrec.model.recommender import Recommender
+from sasrec.model.sasrec import SASRec
+from serving.engine.ranking import score as score_all
+from serving.registry.export import FILE, SingleHistory, export_onnx
 
 Score = Callable[[torch.Tensor, torch.Tensor], np.ndarray]
 REPEATS = 300
@@ -37,7 +37,7 @@ def compare_runtimes(model_dir: Path, folder: Path, lengths: tuple[int, ...]) ->
     start_seconds: dict[str, float] = {}
     makers: dict[str, Callable[[], Score]] = {
         "eager, the model as it trains": lambda: _packed(model),
-        "eager, serving.encoder": lambda: _encoder(model),
+        "eager, sasrec.model.encoder": lambda: _encoder(model),
         "torch.compile": lambda: _compiled(model),
         "AOTInductor": lambda: _ahead_of_time(model, folder, histories[7]),
         "ONNX Runtime": lambda: _onnx(model_dir, folder),

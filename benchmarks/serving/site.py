@@ -12,12 +12,12 @@ import torch
 
 from feature_repo.publish import publish
 from sasrec.config import ModelConfig
+from sasrec.data.schema import INTERACTIONS, ITEMS
 from sasrec.data.vocabulary import Vocabulary
-from sasrec.model import SASRec
-from sasrec.recommender import Recommender
-from sasrec.schema import INTERACTIONS, ITEMS
-from serving import golden
-from serving.items import write_items
+from sasrec.model.recommender import Recommender
+from sasrec.model.sasrec import SASRec
+from serving.engine import golden
+from serving.engine.items import write_items
 from serving.registry import ModelStore
 from serving.security import create_keys
 

@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks.serving.load import Plan, accepted
 from benchmarks.serving.site import Site
-from serving.processes import START_SECONDS, command, environment, free_port, running
+from serving.release.processes import START_SECONDS, command, environment, free_port, running
 
 HOST = "127.0.0.1"
 WORKERS = 2

@@ -17,8 +17,8 @@ from deploy.demo.crowd import Crowd
 from deploy.demo.incidents import ALERT, Incident, happening
 from deploy.monitor import end_on_sigterm, monitoring, where_to_look
 from sasrec.data.simulated import Storefront
-from serving.processes import ServerFailed, check_port, running_server
 from serving.registry import ModelStore
+from serving.release.processes import ServerFailed, check_port, running_server
 from serving.security import create_keys
 
 PROJECT = Path(__file__).resolve().parents[2]

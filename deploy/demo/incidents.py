@@ -13,7 +13,7 @@ import torch
 
 from deploy.demo.crowd import Crowd
 from feature_repo.store import current_generation, make_current
-from sasrec.recommender import Recommender
+from sasrec.model.recommender import Recommender
 from serving.registry import ModelStore
 
 SLOW_SECONDS = 0.3  # far beyond the objective of 128 ms

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 
 @dataclass(frozen=True)

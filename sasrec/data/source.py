@@ -1,4 +1,4 @@
-"""What every reader returns: the tables of one data set under the contracts of `sasrec.schema`."""
+"""What every reader returns: one data set's tables under the contracts of `sasrec.data.schema`."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -7,7 +7,8 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sasrec.schema import TIMESTAMP, DataError
+from sasrec.data.schema import TIMESTAMP
+from sasrec.errors import DataError
 
 Clock = Literal["real", "row-order"]
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sasrec.data.schema import TIMESTAMP
 from sasrec.data.source import Source
-from sasrec.schema import TIMESTAMP, DataError
+from sasrec.errors import DataError
 
 SplitKind = Literal["global-time", "leave-one-out"]
 

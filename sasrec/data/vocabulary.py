@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 PADDING = 0
 

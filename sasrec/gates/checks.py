@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from sasrec import comparison
-from sasrec.evaluation import (
+from sasrec.evaluation import comparison
+from sasrec.evaluation.evaluate import (
     CHAMPION,
     METRICS,
     MODEL,

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sasrec.evaluation import Evaluation
+from sasrec.errors import DataError
+from sasrec.evaluation.evaluate import Evaluation
 from sasrec.gates.checks import AnyGate, Effect, GateResult
-from sasrec.schema import DataError
 
 DEFAULT_GATES = Path(__file__).with_name("gates.yaml")
 

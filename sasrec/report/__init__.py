@@ -5,8 +5,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sasrec.comparison import ratio, slice_differences
-from sasrec.evaluation import CHAMPION, MODEL, ORDER_SHUFFLED, Evaluation
+from sasrec.evaluation.comparison import ratio, slice_differences
+from sasrec.evaluation.evaluate import CHAMPION, MODEL, ORDER_SHUFFLED, Evaluation
 from sasrec.gates import Verdict
 from sasrec.report import charts
 

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sasrec.bootstrap import Interval
-from sasrec.comparison import SliceDifference
+from sasrec.evaluation.bootstrap import Interval
+from sasrec.evaluation.comparison import SliceDifference
 
 INK = "#010203"  # replaced by currentColor
 ACCENT = "#2a7de1"

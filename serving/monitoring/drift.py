@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
-from sasrec.recommender import Recommender
-from sasrec.schema import DataError
+from sasrec.errors import DataError
+from sasrec.model.recommender import Recommender
 from serving.settings import load_settings
 
 FILE = "training_snapshot.json"

@@ -14,21 +14,23 @@ from prometheus_client.registry import Collector
 
 from feature_repo.publish import read_report
 from feature_repo.store import published_generation
-from sasrec import calibration as calibration_file
-from sasrec.calibration import Calibration
 from sasrec.data.vocabulary import PADDING, Vocabulary
-from sasrec.metrics import coverage, gini, novelty
-from serving.items import load_items
+from sasrec.off_policy import calibration as calibration_file
+from sasrec.off_policy.calibration import Calibration
+from sasrec.scoring.metrics import coverage, gini, novelty
+from serving.engine.items import load_items
 from serving.metrics import position_bucket
 from serving.monitoring import quality
 from serving.monitoring.drift import TrainingSnapshot, measure
+from serving.monitoring.gauges import Snapshot
 from serving.monitoring.log_tail import LogTail
-from serving.monitoring.metrics import Snapshot
 from serving.monitoring.outcomes import ServedList, Window
 from serving.registry import open_store
 from serving.settings import Settings
 
-PIPELINE_METRICS = "pipeline_metrics"  # a folder of the site; `components.outcome_metrics` writes
+PIPELINE_METRICS = (
+    "pipeline_metrics"  # a folder of the site; `components.support.outcome_metrics` writes
+)
 POLICIES = ("greedy", "plackett_luce", "epsilon_greedy", "epsilon_plackett_luce", "uniform")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sasrec.calibration import Calibration, Reliability, reliability
+from sasrec.off_policy.calibration import Calibration, Reliability, reliability
 from serving.monitoring.outcomes import ServedList
 
 Z = 1.96  # of a two-sided 95 % interval

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 from serving.registry import ModelStore, RegistryError, StaleAliases, open_store, package
 from serving.registry.bento import bentoml_home
 
@@ -103,7 +103,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a version as one file for other runtimes, checked against the model."""
-    from serving.export import FILE, export_onnx  # needs torch, and no other command does
+    from serving.registry.export import FILE, export_onnx  # needs torch, and no other command does
 
     with _store(home) as store:
         version = store.resolve(version)

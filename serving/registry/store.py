@@ -77,7 +77,7 @@ class ModelStore:
         Args:
             model_dir: holds at least `REQUIRED_FILES`; all its files are taken.
             metadata: JSON values; kept in the manifest and outside the content hash.
-            golden: requests with expected answers (`serving.golden.record`), replayed before
+            golden: requests with expected answers (`serving.engine.golden.record`), replayed before
                 the version may serve.
             extra_files: more files to put beside the model's own.
 

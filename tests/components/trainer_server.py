@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.train_node import train_in
+from components.nodes.train_node import train_in
 
 JOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/sasrec/trainjobs"
 PODS = "/api/v1/namespaces/sasrec/pods"

@@ -1,10 +1,10 @@
-"""`components.train_node` with a checkpoint after every step: a test need not wait for one."""
+"""`train_node` with a checkpoint after every step: a test need not wait for one."""
 
 import sys
 from pathlib import Path
 
-from components.train_node import train_in
-from sasrec import training
+from components.nodes.train_node import train_in
+from sasrec.training import loop as training
 
 if __name__ == "__main__":
     training.CHECKPOINT_SECONDS = 0.0

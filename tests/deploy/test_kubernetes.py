@@ -11,8 +11,8 @@ import pytest
 import yaml
 from kubeflow_trainer_api import models
 
-from components.platform import PlatformSettings
-from components.train_job_manifest import RUNTIME
+from components.nodes.train_job_manifest import RUNTIME
+from components.runners.platform import PlatformSettings
 from serving.settings import Settings
 
 ROOT = Path("deploy/kubernetes")

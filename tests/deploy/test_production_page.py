@@ -8,8 +8,8 @@ import pytest
 import typer.main
 
 import pipeline
-from components.endpoint import Endpoint
-from serving.rollout import RolloutSettings
+from components.runners.endpoint import Endpoint
+from serving.release.rollout import RolloutSettings
 
 PAGE = Path("docs/production.md").read_text()
 COMMANDS = re.sub(r"\\\n\s*", " ", "\n".join(re.findall(r"```\n(.*?)```", PAGE, re.DOTALL)))

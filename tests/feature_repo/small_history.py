@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from sasrec.schema import INTERACTIONS
+from sasrec.data.schema import INTERACTIONS
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 END = START + timedelta(days=60)
@@ -15,7 +15,7 @@ def make_interactions(users: int, events: int, seed: int) -> pa.Table:
     """Events of a few very active and many quiet users, some a microsecond apart."""
     rng = np.random.default_rng(seed)
     owner = (users * rng.random(events) ** 2).astype(np.int64)
-    # A coarse clock makes ties, separated by 1 us as sasrec.data.quality does.
+    # A coarse clock makes ties, separated by 1 us as sasrec.data.cleaning does.
     moment = np.sort(rng.integers(0, 60 * 24 * 60, events)) * 60_000_000
     order = np.lexsort((moment, owner))
     owner, moment = owner[order], moment[order]

@@ -13,7 +13,7 @@ from feature_repo.history import Event, open_history
 from feature_repo.mirror import Mirror
 from feature_repo.publish import publish
 from feature_repo.store import current_generation, delete_online
-from sasrec.schema import TIMESTAMP
+from sasrec.data.schema import TIMESTAMP
 from tests.feature_repo.small_history import END, START
 
 BEGIN = int(START.timestamp() * 1e6)

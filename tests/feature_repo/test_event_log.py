@@ -3,7 +3,7 @@
 from feature_repo.event_log import forget, read_log, segments
 from feature_repo.history import open_history
 from feature_repo.rebuild import rebuild
-from serving.event_log import EventLog
+from serving.events.writer import EventLog
 
 
 def event(number: int, user: str = "u") -> dict:

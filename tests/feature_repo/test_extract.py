@@ -8,7 +8,8 @@ import pytest
 
 from feature_repo.extract import SEQUENCES, sequences_as_of
 from feature_repo.publish import publish
-from sasrec.schema import TIMESTAMP, DataError
+from sasrec.data.schema import TIMESTAMP
+from sasrec.errors import DataError
 from tests.feature_repo.small_history import END, START
 
 

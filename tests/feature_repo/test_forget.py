@@ -11,8 +11,8 @@ from feature_repo.history import Event, open_history
 from feature_repo.inputs import write_days
 from feature_repo.publish import publish
 from feature_repo.store import generations, only_publisher
-from sasrec.schema import DataError
-from serving.event_log import EventLog
+from sasrec.errors import DataError
+from serving.events.writer import EventLog
 from tests.feature_repo.small_history import END
 
 

@@ -13,7 +13,7 @@ from feature_repo import tables
 from feature_repo.inputs import write_days
 from feature_repo.publish import publish
 from feature_repo.store import current_generation
-from sasrec.schema import TIMESTAMP
+from sasrec.data.schema import TIMESTAMP
 from tests.feature_repo.small_history import END, START
 
 TABLES = ("user_sequence", "user_stats", "item_stats", "served_impressions")

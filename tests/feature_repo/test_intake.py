@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_repo.intake import take_in
-from sasrec.data import quality, sources
-from serving.event_log import EventLog
+from sasrec.data import cleaning as quality
+from sasrec.data import sources
+from serving.events.writer import EventLog
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 HOUR = 3_600_000_000

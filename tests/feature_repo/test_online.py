@@ -9,7 +9,7 @@ from feature_repo.history import Event, open_history
 from feature_repo.mirror import Mirror
 from feature_repo.online import OnlineHistory, Unavailable, UserHistory, merge
 from feature_repo.publish import publish
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 from tests.feature_repo.small_history import END, START
 
 BEGIN = int(START.timestamp() * 1e6)

@@ -10,7 +10,7 @@ from feature_repo.mirror import Mirror
 from feature_repo.online import OnlineHistory
 from feature_repo.publish import publish
 from feature_repo.store import current_generation
-from sasrec.schema import TIMESTAMP
+from sasrec.data.schema import TIMESTAMP
 from tests.feature_repo.small_history import END
 
 USERS = 30

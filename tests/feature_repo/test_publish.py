@@ -12,7 +12,8 @@ import pytest
 from feature_repo.extract import sequences_as_of
 from feature_repo.publish import publish
 from feature_repo.store import PROFILE_SETTING, current_generation, open_store
-from sasrec.schema import TIMESTAMP, DataError
+from sasrec.data.schema import TIMESTAMP
+from sasrec.errors import DataError
 from tests.feature_repo.small_history import END
 
 MIDDLE = END - timedelta(days=20)

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from feature_repo.checks import Limits, population_stability_index
 from feature_repo.inputs import write_days
 from feature_repo.publish import publish
-from feature_repo.quality import Limits, population_stability_index
 from feature_repo.store import current_generation
-from sasrec.schema import ITEMS, TIMESTAMP, DataError
+from sasrec.data.schema import ITEMS, TIMESTAMP
+from sasrec.errors import DataError
 from tests.feature_repo.small_history import END, START, make_interactions
 
 SMALL = {"min_sample": 20}

@@ -7,8 +7,8 @@ import pytest
 from feature_repo.event_log import read_log
 from feature_repo.history import open_history
 from feature_repo.rebuild import rebuild
-from serving.event_log import EventLog
-from serving.history_writer import HistoryWriter
+from serving.events.history_writer import HistoryWriter
+from serving.events.writer import EventLog
 from tests.feature_repo.redis_server import free_port, running_redis
 
 
@@ -27,7 +27,7 @@ def event(number: int) -> dict:
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.history_writer.RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("serving.events.history_writer.RETRY_SECONDS", 0.02)
     log = EventLog(tmp_path / "log")
     yield tmp_path, free_port(), log
     log.close()

@@ -15,7 +15,8 @@ from feature_repo.inputs import write_days
 from feature_repo.online import OnlineHistory, UserHistory
 from feature_repo.publish import publish
 from feature_repo.store import current_generation
-from sasrec.schema import IMPRESSIONS, ITEMS, TIMESTAMP, DataError
+from sasrec.data.schema import IMPRESSIONS, ITEMS, TIMESTAMP
+from sasrec.errors import DataError
 from tests.feature_repo.small_history import END, START, make_interactions
 
 TABLES = ("user_sequence", "user_stats", "item_stats", "served_impressions")

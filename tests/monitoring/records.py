@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from serving.event_log import frame
+from serving.events.writer import frame
 
 MINUTE = 60_000_000
 START = 1_800_000_000_000_000

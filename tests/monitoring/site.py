@@ -8,12 +8,12 @@ import pyarrow as pa
 import torch
 
 from feature_repo.publish import publish
-from sasrec.calibration import Calibration
+from sasrec.data.cleaning import clean
 from sasrec.data.packed import PackedSequences
-from sasrec.data.quality import clean
 from sasrec.data.simulated import Storefront
-from sasrec.fit import fit
-from serving.items import write_items
+from sasrec.off_policy.calibration import Calibration
+from sasrec.training.from_frame import fit
+from serving.engine.items import write_items
 from serving.monitoring.drift import TrainingSnapshot
 from serving.registry import ModelStore
 from serving.security import create_keys

@@ -3,7 +3,7 @@ import pytest
 
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import Vocabulary
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 from serving.monitoring.drift import FILE, Distribution, TrainingSnapshot, measure
 from tests.serving.sites import ITEM_IDS, save_model
 

@@ -11,14 +11,14 @@ import httpx
 import pytest
 import yaml
 
-from components.outcome_metrics import write_outcome
-from components.stage import stage
+from components.support.outcome_metrics import write_outcome
+from components.support.stage import stage
 from deploy.dashboards.panels import BOARDS, with_any_variable
 from deploy.demo.crowd import Crowd
 from deploy.demo.incidents import ALERT, Incident, happening
 from deploy.monitor import PROMETHEUS, monitoring
 from sasrec.data.simulated import Storefront
-from serving.processes import free_port, running_server
+from serving.release.processes import free_port, running_server
 from serving.security import create_keys
 from tests.monitoring.prometheus import require_prometheus
 from tests.monitoring.site import make_site

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from deploy.monitor import PROMETHEUS, configure, hurried, monitoring
-from serving.processes import ServerFailed, free_port
+from serving.release.processes import ServerFailed, free_port
 from serving.security import create_keys
 
 
@@ -56,7 +56,7 @@ def test_a_machine_without_prometheus_is_told_what_to_install(tmp_path, monkeypa
 
 STARTER = """
 import subprocess, sys, time
-from serving.parent import end_with_parent
+from serving.release.lifetime import end_with_parent
 child = subprocess.Popen(["sleep", "300"], start_new_session=True, preexec_fn=end_with_parent)
 print(child.pid, flush=True)
 time.sleep(300)

@@ -11,11 +11,11 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import REGISTRY
 
 import serving.metrics  # noqa: F401  (registers its metrics)
-from components.outcome_metrics import describe_outcome
+from components.support.outcome_metrics import describe_outcome
 from deploy.dashboards.__main__ import generated
 from deploy.dashboards.panels import BOARDS
 from deploy.monitor import PROMETHEUS
-from serving.monitoring.metrics import GAUGES
+from serving.monitoring.gauges import GAUGES
 from tests.monitoring.prometheus import require_prometheus
 
 PROJECT = PROMETHEUS.parents[1]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from sasrec.calibration import Calibration
 from sasrec.data.simulated import Storefront
 from sasrec.data.simulated.crowd import position_bias
-from sasrec.policy import Policy, draw_slate
+from sasrec.off_policy.calibration import Calibration
+from sasrec.off_policy.policy import Policy, draw_slate
 from serving.monitoring import quality
 from serving.monitoring.outcomes import ServedList
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sasrec.policy import UNIFORM
+from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
 
 WORKER = """

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from sasrec.baselines import BigramMarkov, Popularity, RecentPopularity
-from sasrec.catalogue import Catalogue
 from sasrec.data.packed import EvaluationSet
 from sasrec.data.vocabulary import Vocabulary
-from sasrec.evaluation import evaluate
+from sasrec.evaluation.catalogue import Catalogue
+from sasrec.evaluation.evaluate import evaluate
+from sasrec.scoring.baselines import BigramMarkov, Popularity, RecentPopularity
 from tests.sasrec.small_sequences import Lookup, evaluation_set, packed
 
 ITEMS = 40

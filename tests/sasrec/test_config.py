@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from sasrec.config import PRESETS, ModelConfig, TrainConfig, preset
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 
 def test_the_paper_preset_is_the_paper():

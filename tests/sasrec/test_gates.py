@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from sasrec.evaluation import CHAMPION, MODEL
+from sasrec.errors import DataError
+from sasrec.evaluation.evaluate import CHAMPION, MODEL
 from sasrec.gates import DEFAULT_GATES, GateConfig, Verdict, decide
-from sasrec.schema import DataError
 from tests.sasrec.markov_world import World
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sasrec.gates import GateConfig, decide
-from sasrec.off_policy import LoggedSlots, estimate
+from sasrec.off_policy.estimators import LoggedSlots, estimate
 from sasrec.report import figure, render_report
 from tests.sasrec.markov_world import World
 

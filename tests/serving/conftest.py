@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from serving.app import create_app
+from serving.api.app import create_app
 from serving.registry import ModelStore
 from serving.settings import Settings
 from tests.serving.sites import KEYS, register

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from serving.engine import Engine
+from serving.engine.engine import Engine
 from serving.settings import Settings
 
 

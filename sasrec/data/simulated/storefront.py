@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sasrec.data.schema import IMPRESSIONS, INTERACTIONS, ITEMS, TIMESTAMP
 from sasrec.data.simulated.catalogue import Catalogue
 from sasrec.data.simulated.crowd import Crowd, position_bias
 from sasrec.data.simulated.logging_policy import PopularityPolicy, Served
 from sasrec.data.source import Source
-from sasrec.schema import IMPRESSIONS, INTERACTIONS, ITEMS, TIMESTAMP
 
 _END = np.datetime64("2025-07-01", "us").astype(np.int64)  # fixed: a seed gives the same bytes
 _SECOND = 1_000_000

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sasrec.data.download import ARCHIVES, download
+from sasrec.data.schema import INTERACTIONS
 from sasrec.data.simulated import Storefront
 from sasrec.data.source import Source
 from sasrec.data.sources.folder import read_source
-from sasrec.schema import INTERACTIONS, DataError
+from sasrec.errors import DataError
 
 __all__ = ["Source", "load"]
 

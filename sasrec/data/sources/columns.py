@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sasrec.schema import TIMESTAMP, DataError
+from sasrec.data.schema import TIMESTAMP
+from sasrec.errors import DataError
 
 # Names as they are met in the wild, compared without case, '_', '-' and spaces.
 _ALIASES = {

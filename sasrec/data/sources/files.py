@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".inter", ".item", ".txt", ".data", ".dat")
 

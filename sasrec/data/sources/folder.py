@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sasrec.data.schema import IMPRESSIONS, ITEMS, TIMESTAMP, check
 from sasrec.data.source import Clock, Source
 from sasrec.data.sources.columns import (
     as_ids,
@@ -17,7 +18,7 @@ from sasrec.data.sources.columns import (
     normalise,
 )
 from sasrec.data.sources.files import SUFFIXES, read_file
-from sasrec.schema import IMPRESSIONS, ITEMS, TIMESTAMP, DataError, check
+from sasrec.errors import DataError
 
 # What a file holds, by its name; the first that exists is taken. `*` stands for any name.
 _INTERACTIONS = ["interactions", "u.data", "ratings.dat", "ratings.csv", "*.inter", "ml-1m.txt"]

@@ -7,7 +7,7 @@ import pytest
 
 from sasrec.data import download as module
 from sasrec.data.download import Archive, download
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 
 def zipped(**files: str) -> bytes:

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from sasrec.data.histories import histories_before
+from sasrec.data.frame_histories import histories_before
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ import pytest
 
 from sasrec.data.packed import pack
 from sasrec.data.vocabulary import PADDING, Vocabulary
-from sasrec.schema import DataError
+from sasrec.errors import DataError
 
 HISTORIES = [["a", "b", "c"], [], ["c", "unknown", "a"], ["unknown"]]
 TIMES = [[1, 2, 3], [], [4, 5, 6], [7]]

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sasrec.data.quality import clean, separate_ties
+from sasrec.data.cleaning import clean, separate_ties
+from sasrec.data.schema import IMPRESSIONS, INTERACTIONS, ITEMS
 from sasrec.data.source import Source
-from sasrec.schema import IMPRESSIONS, INTERACTIONS, ITEMS, DataError
+from sasrec.errors import DataError
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from sasrec.data.quality import clean
+from sasrec.data.cleaning import clean
 from sasrec.data.sources import load
 from sasrec.data.splits import global_time, leave_one_out
 

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from sasrec.data.quality import clean
+from sasrec.data.cleaning import clean
 from sasrec.data.simulated import Storefront
 from sasrec.data.simulated.logging_policy import PopularityPolicy, draw_slots
 from sasrec.data.splits import leave_one_out
-from sasrec.policy import Policy, slot_propensities
+from sasrec.off_policy.policy import Policy, slot_propensities
 
 
 @pytest.fixture(scope="module")

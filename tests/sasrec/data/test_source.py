@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
+from sasrec.data.schema import IMPRESSIONS, INTERACTIONS, ITEMS
 from sasrec.data.source import Source
-from sasrec.schema import IMPRESSIONS, INTERACTIONS, ITEMS, DataError
+from sasrec.errors import DataError
 
 DAY = timedelta(days=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -6,8 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sasrec.data.schema import INTERACTIONS, ITEMS
 from sasrec.data.sources import load
-from sasrec.schema import INTERACTIONS, ITEMS, DataError
+from sasrec.errors import DataError
 
 EVENTS = [("1", "10", 978300760), ("1", "11", 978302109), ("2", "10", 978301968)]
 INSTANTS = [datetime.fromtimestamp(seconds, UTC) for *_, seconds in EVENTS]

@@ -4,8 +4,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from sasrec.data.schema import INTERACTIONS, ITEMS
 from sasrec.data.splits import global_time, leave_one_out
-from sasrec.schema import INTERACTIONS, ITEMS, DataError
+from sasrec.errors import DataError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -1,0 +1,304 @@
+"""The compiled pipeline on a Kubeflow Pipelines endpoint: upload, submit, schedule, status."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import kfp_server_api as kfp_api
+from kfp_server_api.exceptions import ApiException
+
+from components.runners.cluster_run import RunStatus
+from components.runners.endpoint import ClusterError, Endpoint
+from components.support.settings import RunConfig
+
+T = TypeVar("T")
+
+PIPELINE = "sasrec"
+EXPERIMENT = "sasrec"
+# Kubeflow fills these in for each run of a schedule (Go's reference time is the format).
+SCHEDULED_AT = "[[ScheduledTime.2006-01-02T15:04:05Z]]"
+SCHEDULED_ID = "[[ScheduledTime.20060102-150405]]"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A recurring run, and whether this call had to change anything."""
+
+    recurring_run_id: str
+    changed: bool
+
+
+class Cluster:
+    """One Kubeflow Pipelines endpoint. Every method is safe to repeat after any failure.
+
+    Raises, from every method:
+        ClusterError: the cluster refused, or stayed away through all retries.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        client = endpoint.client()
+        self._pipelines = kfp_api.PipelineServiceApi(client)
+        self._uploads = kfp_api.PipelineUploadServiceApi(client)
+        self._experiments = kfp_api.ExperimentServiceApi(client)
+        self._runs = kfp_api.RunServiceApi(client)
+        self._recurring = kfp_api.RecurringRunServiceApi(client)
+
+    def upload(
+        self, package: Path, *, tags: Mapping[str, str] | None = None
+    ) -> kfp_api.V2beta1PipelineVersionReference:
+        """Upload a compiled pipeline as a version named by its content, unless it is there."""
+        version_name = f"{PIPELINE}-{hashlib.sha256(package.read_bytes()).hexdigest()[:12]}"
+        pipeline = self._ensure(
+            f"pipeline {PIPELINE}",
+            self._find_pipeline,
+            lambda **options: self._pipelines.pipeline_service_create_pipeline(
+                kfp_api.V2beta1Pipeline(name=PIPELINE, display_name=PIPELINE, **self._scope()),
+                **options,
+            ),
+        )
+        version = self._ensure(
+            f"pipeline version {version_name}",
+            lambda: self._find_version(pipeline.pipeline_id, version_name),
+            lambda **options: self._uploads.upload_pipeline_version(
+                str(package),
+                name=version_name,
+                display_name=version_name,
+                pipelineid=pipeline.pipeline_id,
+                tags=json.dumps(dict(tags or {})),
+                **options,
+            ),
+        )
+        return kfp_api.V2beta1PipelineVersionReference(
+            pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
+        )
+
+    def submit(
+        self,
+        package: Path,
+        config: RunConfig,
+        *,
+        home: str,
+        run_name: str,
+        experiment: str = EXPERIMENT,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """Start one run and return its id; a run of that name in the experiment is that run."""
+        version = self.upload(package, tags=tags)
+        experiment_id = self._experiment(experiment)
+        parameters = _parameters(config.model_dump(mode="json"), home, run_name)
+        body = kfp_api.V2beta1Run(
+            display_name=run_name,
+            experiment_id=experiment_id,
+            pipeline_version_reference=version,
+            runtime_config=kfp_api.V2beta1RuntimeConfig(parameters=parameters),
+            service_account=self.endpoint.service_account or None,
+        )
+        run = self._ensure(
+            f"run {run_name}",
+            lambda: self._find_run(experiment_id, run_name),
+            lambda **options: self._runs.run_service_create_run(body, **options),
+        )
+        return run.run_id
+
+    def schedule(
+        self,
+        package: Path,
+        config: RunConfig,
+        *,
+        home: str,
+        name: str,
+        cron: str,
+        experiment: str = EXPERIMENT,
+        tags: Mapping[str, str] | None = None,
+    ) -> Schedule:
+        """Make `name` the one recurring run with this cron, version and settings.
+
+        Each run trains on what had happened by its scheduled time (`data.as_of`), however late it
+        starts; times missed while the cluster was down are not caught up, and no two runs overlap.
+        KFP cannot change a recurring run: a new one is created first, then older ones are deleted.
+
+        Args:
+            cron: five fields, or KFP's six with seconds first; UTC.
+        """
+        cron = _six_fields(cron)
+        version = self.upload(package, tags=tags)
+        experiment_id = self._experiment(experiment)
+        settings = config.model_dump(mode="json")
+        settings["data"]["as_of"] = SCHEDULED_AT
+        wanted = kfp_api.V2beta1RecurringRun(
+            display_name=name,
+            experiment_id=experiment_id,
+            pipeline_version_reference=version,
+            runtime_config=kfp_api.V2beta1RuntimeConfig(
+                parameters=_parameters(settings, home, f"{name}-{SCHEDULED_ID}")
+            ),
+            trigger=kfp_api.V2beta1Trigger(cron_schedule=kfp_api.V2beta1CronSchedule(cron=cron)),
+            mode=kfp_api.RecurringRunMode.ENABLE,
+            max_concurrency="1",
+            no_catchup=True,
+            service_account=self.endpoint.service_account or None,
+        )
+        created = False
+
+        def create(**options: Any) -> kfp_api.V2beta1RecurringRun:
+            nonlocal created
+            created = True
+            return self._recurring.recurring_run_service_create_recurring_run(wanted, **options)
+
+        kept = self._ensure(
+            f"schedule {name}",
+            lambda: next(
+                (s for s in self._schedules(experiment_id, name) if _same(s, wanted)), None
+            ),
+            create,
+        )
+        older = [
+            schedule.recurring_run_id
+            for schedule in self._schedules(experiment_id, name)
+            if schedule.recurring_run_id != kept.recurring_run_id
+        ]
+        for recurring_run_id in older:
+            self._delete_schedule(recurring_run_id)
+        return Schedule(kept.recurring_run_id, changed=created or bool(older))
+
+    def status(self, run_id: str) -> RunStatus:
+        """What a run is doing."""
+        run = self.endpoint.call(f"run {run_id}", self._runs.run_service_get_run, run_id)
+        return RunStatus.of(run)
+
+    def recent(self, count: int = 10) -> list[RunStatus]:
+        """The newest runs of the namespace, newest first."""
+        listed = self.endpoint.call(
+            "runs",
+            self._runs.run_service_list_runs,
+            page_size=count,
+            sort_by="created_at desc",
+            **self._scope(),
+        )
+        return [self.status(run.run_id) for run in listed.runs or []]
+
+    # What is there already
+
+    def _ensure(self, what: str, find: Callable[[], T | None], create: Callable[..., T]) -> T:
+        """Find it or create it; when creating failed half-way or someone was faster, find it."""
+
+        def find_or_create(**options: Any) -> T:
+            found = find()
+            if found is not None:
+                return found
+            try:
+                return create(**options)
+            except ApiException as error:
+                if error.status == 409 and (found := find()) is not None:
+                    return found
+                raise
+
+        return self.endpoint.call(what, find_or_create)
+
+    def _find_pipeline(self) -> kfp_api.V2beta1Pipeline | None:
+        listed = self.endpoint.call(
+            "pipelines",
+            self._pipelines.pipeline_service_list_pipelines,
+            filter=_named(PIPELINE),
+            **self._scope(),
+        )
+        return next(iter(listed.pipelines or []), None)
+
+    def _find_version(self, pipeline_id: str, name: str) -> kfp_api.V2beta1PipelineVersion | None:
+        listed = self.endpoint.call(
+            "pipeline versions",
+            self._pipelines.pipeline_service_list_pipeline_versions,
+            pipeline_id,
+            filter=_named(name),
+        )
+        return next(iter(listed.pipeline_versions or []), None)
+
+    def _experiment(self, name: str) -> str:
+        def find() -> kfp_api.V2beta1Experiment | None:
+            listed = self.endpoint.call(
+                "experiments",
+                self._experiments.experiment_service_list_experiments,
+                filter=_named(name),
+                **self._scope(),
+            )
+            return next(iter(listed.experiments or []), None)
+
+        body = kfp_api.V2beta1Experiment(display_name=name, **self._scope())
+        found = self._ensure(
+            f"experiment {name}",
+            find,
+            lambda **options: self._experiments.experiment_service_create_experiment(
+                body, **options
+            ),
+        )
+        return found.experiment_id
+
+    def _find_run(self, experiment_id: str, name: str) -> kfp_api.V2beta1Run | None:
+        listed = self.endpoint.call(
+            "runs",
+            self._runs.run_service_list_runs,
+            experiment_id=experiment_id,
+            filter=_named(name),
+        )
+        return next(iter(listed.runs or []), None)
+
+    def _schedules(self, experiment_id: str, name: str) -> list[kfp_api.V2beta1RecurringRun]:
+        listed = self.endpoint.call(
+            "schedules",
+            self._recurring.recurring_run_service_list_recurring_runs,
+            experiment_id=experiment_id,
+            filter=_named(name),
+            page_size=100,
+        )
+        return listed.recurring_runs or []
+
+    def _delete_schedule(self, recurring_run_id: str) -> None:
+        try:
+            self.endpoint.call(
+                f"schedule {recurring_run_id}",
+                self._recurring.recurring_run_service_delete_recurring_run,
+                recurring_run_id,
+            )
+        except ClusterError as error:
+            if not (isinstance(error.__cause__, ApiException) and error.__cause__.status == 404):
+                raise
+
+    def _scope(self) -> dict[str, str]:
+        return {"namespace": self.endpoint.namespace} if self.endpoint.namespace else {}
+
+
+def _parameters(settings: Mapping[str, Any], home: str, run_name: str) -> dict[str, str]:
+    return {
+        "config": json.dumps(settings),
+        "home": home,
+        "run_dir": f"{home.rstrip('/')}/runs/{run_name}",
+    }
+
+
+def _named(name: str) -> str:
+    predicate = {"key": "display_name", "operation": "EQUALS", "string_value": name}
+    return json.dumps({"predicates": [predicate]})
+
+
+def _same(schedule: kfp_api.V2beta1RecurringRun, wanted: kfp_api.V2beta1RecurringRun) -> bool:
+    return (
+        schedule.trigger.cron_schedule is not None
+        and schedule.trigger.cron_schedule.cron == wanted.trigger.cron_schedule.cron
+        and schedule.pipeline_version_reference == wanted.pipeline_version_reference
+        and schedule.runtime_config.parameters == wanted.runtime_config.parameters
+        and schedule.mode == wanted.mode
+        and schedule.no_catchup is True
+    )
+
+
+def _six_fields(cron: str) -> str:
+    fields = cron.split()
+    if len(fields) == 5:
+        fields = ["0", *fields]
+    if len(fields) != 6:
+        raise ValueError(f"--cron '{cron}' has {len(fields)} fields; five, as in '30 3 * * *'")
+    return " ".join(fields)

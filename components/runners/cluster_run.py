@@ -1,0 +1,124 @@
+"""A run on the cluster: its stages, its verdict, and waiting for it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import kfp_server_api as kfp_api
+from rich.console import Console
+from rich.markup import escape
+
+from components.runners.endpoint import ClusterError
+from components.support.stage import STAGES
+
+_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    DEPLOYED = "promoted and deployed"
+    HELD = "held by the gate"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run as the cluster reports it.
+
+    Attributes:
+        state: KFP's word: PENDING, RUNNING, SUCCEEDED, FAILED, ...
+        stages: KFP's word for each of the pipeline's stages that has begun.
+        errors: what the cluster says went wrong, one line each.
+    """
+
+    run_id: str
+    name: str
+    state: str
+    created_at: datetime | None
+    stages: dict[str, str]
+    errors: tuple[str, ...]
+
+    @classmethod
+    def of(cls, run: kfp_api.V2beta1Run) -> "RunStatus":
+        """Read the API's answer."""
+        tasks = (run.run_details.task_details if run.run_details else None) or []
+        by_name = {task.display_name: task for task in tasks}
+        stages = {
+            name: by_name[kebab].state or "PENDING"
+            for name in STAGES
+            if (kebab := name.replace("_", "-")) in by_name
+        }
+        failed = [task for task in tasks if task.error and task.error.message]
+        errors = [f"{task.display_name}: {task.error.message}" for task in failed]
+        if run.error and run.error.message:
+            errors.append(run.error.message)
+        return cls(
+            run_id=run.run_id,
+            name=run.display_name,
+            state=run.state or "PENDING",
+            created_at=run.created_at,
+            stages=stages,
+            errors=tuple(dict.fromkeys(" ".join(error.split()) for error in errors)),
+        )
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The verdict; None while the run goes on. A held model is a run that succeeded."""
+        if self.state not in _ENDED:
+            return None
+        if self.state == "CANCELED":
+            return Outcome.CANCELED
+        if self.state != "SUCCEEDED":
+            return Outcome.FAILED
+        return Outcome.DEPLOYED if self.stages.get("deploy") == "SUCCEEDED" else Outcome.HELD
+
+    def line(self) -> str:
+        """The run in one line of a list."""
+        created = f"{self.created_at.astimezone(UTC):%Y-%m-%d %H:%M}" if self.created_at else ""
+        return f"{self.run_id}  {created:16}  {self.outcome or self.state.lower():22}  {self.name}"
+
+
+def watch_run(
+    read: Callable[[], RunStatus],
+    console: Console,
+    *,
+    timeout_seconds: float | None = None,
+    poll_seconds: float = 10.0,
+) -> Outcome:
+    """Print each change of a run until it ends. Leaving early leaves the run going.
+
+    Raises:
+        ClusterError: the time is up, or the cluster stayed away.
+    """
+    started = time.monotonic()
+    shown: dict[str, str] = {}
+    while True:
+        status = read()
+        for stage, state in status.stages.items():
+            if shown.get(stage) != state:
+                minutes, seconds = divmod(round(time.monotonic() - started), 60)
+                console.print(f"{minutes:3d}:{seconds:02d}  {stage:18} {state.lower()}")
+                shown[stage] = state
+        if status.outcome is not None:
+            for error in status.errors:
+                console.print(f"error: {escape(error)}", soft_wrap=True)
+            return status.outcome
+        if timeout_seconds is not None and time.monotonic() - started > timeout_seconds:
+            raise ClusterError(_still_going(status, timeout_seconds))
+        time.sleep(poll_seconds)
+
+
+def _still_going(status: RunStatus, seconds: float) -> str:
+    message = (
+        f"run {status.run_id} is {status.state} after {seconds:.0f} s; it goes on, watch it again"
+    )
+    if pending := [stage for stage, state in status.stages.items() if state == "PENDING"]:
+        message += (
+            f"; {', '.join(pending)} waits for an image, quota or a node: "
+            f"kubectl describe pods -l pipeline/runid={status.run_id}"
+        )
+    return message

@@ -1,0 +1,154 @@
+"""Run the pipeline on this machine through KFP's own local runner, and leave a readable run."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+from kfp import local
+from rich.console import Console
+
+from components.support.outcome_metrics import write_outcome
+from components.support.progress import watch
+from components.support.settings import RunConfig, SettingsError
+from components.support.stage import read_stages
+from components.support.summary import write_summary
+from sasrec.errors import DataError
+from sasrec.evaluation.evaluate import Evaluation
+
+GRACE_SECONDS = 10
+
+
+class StageFailed(RuntimeError):
+    """A stage ended for a reason that is not the user's input; its log has the traceback."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM came; no process is left behind and nothing is half-written."""
+
+
+def new_run_id(site: str) -> str:
+    """Sorts by time, and says which data it was."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{site}"
+
+
+def run_local(
+    pipeline: Callable[..., Any], config: RunConfig, home: Path, run_dir: Path, console: Console
+) -> dict[str, Any]:
+    """Run `pipeline` to its end and return the summary that `<run_dir>/summary.json` holds.
+
+    Raises:
+        SettingsError: a folder cannot be written, or another run uses the same home.
+        DataError: a stage refused its input; the message is the stage's one line.
+        StageFailed: a stage crashed.
+        Interrupted: Ctrl-C or SIGTERM.
+    """
+    home, run_dir = home.resolve(), run_dir.resolve()
+    for folder in (home, run_dir / "stages"):
+        _require_writable(folder)
+    for record in (run_dir / "stages").iterdir():
+        record.unlink()
+    (run_dir / "config.json").write_text(config.model_dump_json(indent=2))
+    try:
+        with _only_run(home), _ended_with_us():
+            failed = not _execute(pipeline, config, home, run_dir, console)
+    except KeyboardInterrupt:
+        raise Interrupted from None
+    write_outcome(home, run_dir, succeeded=not failed)
+    if failed:
+        _raise_failure(run_dir)
+    evaluation = Evaluation.load(run_dir / "evaluation")
+    return write_summary(config, evaluation, run_dir)
+
+
+def _execute(
+    pipeline: Callable[..., Any], config: RunConfig, home: Path, run_dir: Path, console: Console
+) -> bool:
+    """Whether every stage succeeded. KFP's own output goes to the run's log."""
+    finished = threading.Event()
+    watcher = threading.Thread(target=watch, args=(run_dir, console, finished), daemon=True)
+    os.environ["SASREC_LOCAL_RUN"] = "1"
+    with (run_dir / "pipeline.log").open("a", buffering=1) as log:
+        watcher.start()
+        try:
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                local.init(
+                    local.SubprocessRunner(use_venv=False),
+                    pipeline_root=str(run_dir / "artifacts"),
+                    raise_on_error=True,
+                )
+                pipeline(config=config.model_dump_json(), home=str(home), run_dir=str(run_dir))
+            return True
+        except RuntimeError as error:
+            log.write(f"{error}\n")
+            return False
+        finally:
+            finished.set()
+            watcher.join()
+
+
+@contextlib.contextmanager
+def _only_run(home: Path) -> Iterator[None]:
+    lock = FileLock(home / ".run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SettingsError(
+            f"another run is using {home}: wait for it, or give --home another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _ended_with_us() -> Iterator[None]:
+    """Turn SIGTERM into Ctrl-C, and end every child process on the way out."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.terminate()
+        raise KeyboardInterrupt
+
+    previous = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        children = psutil.Process().children(recursive=True)
+        for child in psutil.wait_procs(children, timeout=GRACE_SECONDS)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SettingsError(
+            f"cannot write to {folder} ({error.strerror}): "
+            "give --home or --run-dir a folder that is yours"
+        ) from None
+
+
+def _raise_failure(run_dir: Path) -> None:
+    for name, record in read_stages(run_dir).items():
+        if "error" in record:
+            raise DataError(record["error"])
+        if record["status"] != "done":
+            reason = record.get("crash", "the process ended without a word (out of memory?)")
+            raise StageFailed(f"stage {name} failed: {reason}; see {run_dir / 'pipeline.log'}")
+    raise StageFailed(f"the pipeline failed between stages; see {run_dir / 'pipeline.log'}")

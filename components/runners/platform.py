@@ -1,0 +1,212 @@
+"""What a cluster gives each component: resources, nodes, volume, secrets, retries, time limits."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from kfp import dsl, kubernetes
+from kfp.dsl.graph_component import GraphComponent
+from kfp.dsl.pipeline_context import Pipeline
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
+
+from components.nodes.train_job import VARIABLE, TrainJobSettings
+from components.report_outcome import report_outcome
+from components.support.image import IMAGE
+from components.support.settings import SettingsError
+from components.support.stage import STAGES
+
+Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|[KMGTP]i?)?$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Toleration(_Section):
+    """A node taint that a component's pod accepts."""
+
+    key: str
+    operator: Literal["Equal", "Exists"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class SecretVariables(_Section):
+    """Environment variables from the keys of one Kubernetes Secret."""
+
+    name: str
+    variables: dict[str, str] = Field(description="environment variable -> key in the Secret")
+
+
+class Resources(_Section):
+    """What one component's pod asks for."""
+
+    cpu: Quantity = Field(default="1", description="request; no limit, so that idle cores are used")
+    memory: Quantity = Field(default="2Gi", description="request and limit")
+    accelerator: str = Field(default="nvidia.com/gpu", description="resource name of a device")
+    accelerators: int = Field(default=0, ge=0, description="how many devices, on each node")
+    nodes: int = Field(
+        default=1, ge=1, description="of `train`; several are a Kubeflow Trainer TrainJob"
+    )
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    retries: int = Field(default=2, ge=0, description="a repeated stage continues or starts over")
+    backoff_seconds: int = Field(default=30, ge=0, description="before the first retry; doubles")
+    timeout_seconds: int = Field(default=6 * 3600, gt=0, description="per attempt")
+
+
+class PlatformSettings(_Section):
+    """How the pipeline uses a cluster; `deploy/platform.yaml` is an example."""
+
+    volume_claim: str = Field(default="sasrec-home", description="ReadWriteMany claim of the site")
+    mount_path: str = Field(default="/mnt/sasrec", description="where components find the site")
+    artifact_root: str | None = Field(
+        default=None, description="KFP's artifacts, such as s3://bucket/sasrec; KFP's own default"
+    )
+    image_pull_secrets: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+    secrets: tuple[SecretVariables, ...] = ()
+    pushgateway: str | None = Field(
+        default=None, description="host:port of a Prometheus Pushgateway that learns the outcome"
+    )
+    serving_namespace: str | None = Field(
+        default=None, description="of the Deployment sasrec-serving; `deploy` rolls the image out"
+    )
+    keep_seconds: int = Field(default=7 * 86400, gt=0, description="of a finished run's pods")
+    deadline_seconds: int = Field(default=24 * 3600, gt=0, description="of a whole run")
+    defaults: Resources = Resources()
+    stages: dict[str, Resources] = {}
+
+    @field_validator("stages")
+    @classmethod
+    def _stages_exist(cls, stages: dict[str, Resources]) -> dict[str, Resources]:
+        if unknown := sorted(stages.keys() - set(STAGES)):
+            raise ValueError(f"no stage '{unknown[0]}'; the stages are {', '.join(STAGES)}")
+        if several := [name for name, own in stages.items() if own.nodes > 1 and name != "train"]:
+            raise ValueError(f"{several[0]}: only train runs on several nodes")
+        return stages
+
+    @classmethod
+    def load(cls, path: Path) -> "PlatformSettings":
+        """Read a YAML file.
+
+        Raises:
+            SettingsError: it is missing, is not YAML, or a field does not fit; one line.
+        """
+        try:
+            values = yaml.safe_load(path.read_text()) or {}
+            return cls.model_validate(values)
+        except OSError as error:
+            raise SettingsError(f"{path}: {error.strerror}") from None
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise SettingsError(f"{path}: {field}: {first['msg']}") from None
+
+    @field_validator("defaults")
+    @classmethod
+    def _one_node_by_default(cls, defaults: Resources) -> Resources:
+        if defaults.nodes > 1:
+            raise ValueError("only train runs on several nodes")
+        return defaults
+
+    def resources(self, stage: str) -> Resources:
+        """The defaults, with what the file says about this stage on top."""
+        own = self.stages.get(stage, Resources())
+        return self.defaults.model_copy(
+            update={name: getattr(own, name) for name in own.model_fields_set}
+        )
+
+
+def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphComponent:
+    """The same pipeline with the platform's settings on every task, ready to compile."""
+    define: Callable[..., Any] = pipeline.pipeline_func
+
+    @functools.wraps(define)
+    def define_on_platform(*args: Any, **kwargs: Any) -> None:
+        if settings.pushgateway is None:
+            define(*args, **kwargs)
+        else:
+            run_dir = dict(zip(pipeline.component_spec.inputs, args, strict=False)) | kwargs
+            outcome = report_outcome(pushgateway=settings.pushgateway, run_dir=run_dir["run_dir"])
+            with dsl.ExitHandler(outcome, name="pipeline"):
+                define(*args, **kwargs)
+        for name, task in Pipeline.get_default_pipeline().tasks.items():
+            _place(task, settings, settings.resources(name.replace("-", "_")))
+            if name == "deploy" and settings.serving_namespace:
+                task.set_env_variable("SASREC_ROLLOUT_NAMESPACE", settings.serving_namespace)
+                task.set_env_variable("SASREC_ROLLOUT_IMAGE", IMAGE)
+
+    return dsl.pipeline(
+        name=pipeline.name,
+        description=pipeline.description,
+        pipeline_root=settings.artifact_root,
+        pipeline_config=dsl.PipelineConfig(
+            ttl_seconds_after_finished=settings.keep_seconds,
+            active_deadline_seconds=settings.deadline_seconds,
+        ),
+    )(define_on_platform)
+
+
+def _place(task: dsl.PipelineTask, settings: PlatformSettings, resources: Resources) -> None:
+    # Stages change the site, so a remembered answer is no substitute for running them.
+    task.set_caching_options(False)
+    if resources.nodes > 1:
+        # The stage's own pod only starts the nodes and waits for them.
+        task.set_env_variable(VARIABLE, _train_job(settings, resources).model_dump_json())
+        limits = {"retries", "backoff_seconds", "timeout_seconds"}
+        resources = settings.defaults.model_copy(update=resources.model_dump(include=limits))
+    task.set_cpu_request(resources.cpu)
+    task.set_memory_request(resources.memory)
+    task.set_memory_limit(resources.memory)
+    if resources.accelerators:
+        task.set_accelerator_type(resources.accelerator)
+        task.set_accelerator_limit(resources.accelerators)
+    for label, value in resources.node_selector.items():
+        kubernetes.add_node_selector(task, label, value)
+    for toleration in resources.tolerations:
+        kubernetes.add_toleration(task, **toleration.model_dump())
+    if resources.retries:
+        task.set_retry(
+            resources.retries,
+            backoff_duration=f"{resources.backoff_seconds}s",
+            backoff_factor=2,
+            backoff_max_duration="600s",
+        )
+    kubernetes.set_timeout(task, resources.timeout_seconds)
+    kubernetes.mount_pvc(task, settings.volume_claim, settings.mount_path)
+    kubernetes.set_security_context(task, run_as_non_root=True)
+    if settings.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(settings.image_pull_secrets))
+    for variable, value in settings.environment.items():
+        task.set_env_variable(variable, value)
+    for secret in settings.secrets:
+        keys = {key: variable for variable, key in secret.variables.items()}
+        kubernetes.use_secret_as_env(task, secret.name, keys)
+
+
+def _train_job(settings: PlatformSettings, resources: Resources) -> TrainJobSettings:
+    devices = {resources.accelerator: str(resources.accelerators)} if resources.accelerators else {}
+    return TrainJobSettings(
+        image=IMAGE,
+        nodes=resources.nodes,
+        processes=max(1, resources.accelerators),
+        requests={"cpu": resources.cpu, "memory": resources.memory},
+        limits={"memory": resources.memory, **devices},
+        environment=settings.environment,
+        image_pull_secrets=settings.image_pull_secrets,
+        node_selector=resources.node_selector,
+        tolerations=tuple(t.model_dump(exclude_none=True) for t in resources.tolerations),
+        timeout_seconds=resources.timeout_seconds,
+    )

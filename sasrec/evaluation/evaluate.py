@@ -1,0 +1,373 @@
+"""One evaluation: a model, its baselines and the champion on the same users, scored now.
+
+The headline is the next-item protocol: each user's first event after the cut, ranked among the
+whole catalogue. `window_*` metrics take all of a user's later events as relevant.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sasrec import progress
+from sasrec.data.packed import EvaluationSet, PackedSequences
+from sasrec.data.vocabulary import PADDING
+from sasrec.errors import DataError
+from sasrec.evaluation.bootstrap import CONFIDENCE, RESAMPLES, Interval, mean_intervals
+from sasrec.evaluation.catalogue import Catalogue
+from sasrec.evaluation.slices import slice_users
+from sasrec.scoring import metrics
+from sasrec.scoring.baselines import Popularity
+from sasrec.scoring.order_shuffled import OrderShuffled
+from sasrec.scoring.ranking import next_item, score_blocks
+from sasrec.scoring.scorer import Scorer
+
+MODEL = "model"
+CHAMPION = "champion"
+ORDER_SHUFFLED = "model, order shuffled"
+CUTOFFS = (5, 10, 20)
+LIST_LENGTH = 10
+EXAMPLES = 6
+EXAMPLE_EVENTS = 8
+
+# Every metric of a role, so that what names one can be checked before anything is measured.
+_ACCURACY = ("hr", "ndcg", "mrr", *(f"window_{n}" for n in ("hr", "recall", "ndcg", "mrr", "map")))
+_OF_LISTS = ("novelty", "average_popularity", "popularity_lift", "diversity", "serendipity")
+USER_METRICS = frozenset(
+    [f"{name}@{k}" for name in _ACCURACY for k in CUTOFFS]
+    + [f"{name}@{LIST_LENGTH}" for name in ("debiased_ndcg", *_OF_LISTS)]
+)
+METRICS = USER_METRICS | {f"coverage@{LIST_LENGTH}", f"gini@{LIST_LENGTH}"}
+UNBOUNDED_METRICS = frozenset(
+    f"{name}@{LIST_LENGTH}"
+    for name in ("debiased_ndcg", "novelty", "average_popularity", "popularity_lift")
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a figure must be quoted with.
+
+    Attributes:
+        split: the split's own description (kind, sha256, counts).
+        fold: "validation" or "test".
+        candidates: the candidate set, in words.
+        filter_seen: whether items of the history were left out.
+        users, targets: how many.
+        resamples, seed, confidence: of the bootstrap.
+    """
+
+    split: dict[str, Any]
+    fold: str
+    candidates: str
+    filter_seen: bool
+    users: int
+    targets: int
+    resamples: int
+    seed: int
+    confidence: float
+
+    def __str__(self) -> str:
+        seen = "seen items left out" if self.filter_seen else "seen items kept"
+        kind, digest = self.split.get("kind", "split"), str(self.split.get("sha256", ""))[:12]
+        return (
+            f"{kind} split {digest}, {self.fold} fold, next item of {self.users:,} users among "
+            f"{self.candidates}, {seen}; {self.confidence:.0%} intervals from {self.resamples:,} "
+            f"user-level resamples, seed {self.seed}"
+        )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One user as a reader sees them; titles, oldest event first, best recommendation first."""
+
+    user_id: str
+    history: list[str]
+    recommended: list[str]
+    came_next: list[str]
+    rank: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that gates and the report read.
+
+    Attributes:
+        protocol: of every figure below.
+        metrics: role -> metric -> value; roles are "model", "champion", baseline names, and
+            "model, order shuffled", which shows what the model makes of the order of events.
+        intervals: role -> metric -> interval, for metrics that are means over users.
+        users: a row per user: `user_id` and one string column per slicing.
+        per_user: role -> table of float64 metric columns, row for row with `users`.
+        exposure: role -> `metrics.exposure_curve` of its lists.
+        examples: a few users drawn at random.
+        findings: further measurements by name (calibration, off-policy, ...), JSON values.
+    """
+
+    protocol: Protocol
+    metrics: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, Interval]]
+    users: pa.Table
+    per_user: dict[str, pa.Table]
+    exposure: dict[str, list[float]]
+    examples: list[Example]
+    findings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def baselines(self) -> list[str]:
+        """The roles that know nothing of the model."""
+        return [role for role in self.metrics if role not in (MODEL, CHAMPION, ORDER_SHUFFLED)]
+
+    def save(self, directory: Path) -> None:
+        """Write `evaluation.json`, `users.parquet` and `per_user.parquet` (long, by role)."""
+        directory.mkdir(parents=True, exist_ok=True)
+        summary = {
+            "protocol": asdict(self.protocol),
+            "metrics": self.metrics,
+            "intervals": {
+                role: {name: asdict(interval) for name, interval in intervals.items()}
+                for role, intervals in self.intervals.items()
+            },
+            "exposure": self.exposure,
+            "examples": [asdict(example) for example in self.examples],
+            "findings": self.findings,
+        }
+        text = json.dumps(_without_nan(summary), indent=1, ensure_ascii=False, allow_nan=False)
+        (directory / "evaluation.json").write_text(text)
+        pq.write_table(self.users, directory / "users.parquet")
+        by_role = [
+            table.add_column(0, "role", pa.array([role] * len(table)).dictionary_encode())
+            for role, table in self.per_user.items()
+        ]
+        pq.write_table(
+            pa.concat_tables(by_role, promote_options="default"), directory / "per_user.parquet"
+        )
+
+    @classmethod
+    def load(cls, directory: Path) -> "Evaluation":
+        """Read what `save` wrote."""
+        summary = json.loads((directory / "evaluation.json").read_text())
+        long = pq.read_table(directory / "per_user.parquet")
+        return cls(
+            protocol=Protocol(**summary["protocol"]),
+            metrics={
+                role: {name: _number(value) for name, value in values.items()}
+                for role, values in summary["metrics"].items()
+            },
+            intervals={
+                role: {name: _interval(interval) for name, interval in intervals.items()}
+                for role, intervals in summary["intervals"].items()
+            },
+            users=pq.read_table(directory / "users.parquet"),
+            per_user={
+                role: long.filter(pc.equal(long["role"].cast(pa.string()), role)).drop(["role"])
+                for role in summary["metrics"]
+            },
+            exposure=summary["exposure"],
+            examples=[Example(**example) for example in summary["examples"]],
+            findings=summary["findings"],
+        )
+
+
+def evaluate(
+    model: Scorer,
+    evaluation: EvaluationSet,
+    catalogue: Catalogue,
+    *,
+    split: Mapping[str, Any],
+    baselines: Iterable[Scorer] = (),
+    champion: Scorer | None = None,
+    filter_seen: bool = True,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Evaluation:
+    """Score every role on the same users and summarise with user-level intervals.
+
+    Args:
+        model: the candidate; like `champion` and `baselines`, it scores `catalogue.vocabulary`.
+        evaluation: users with their targets after the cut, at least one each.
+        catalogue: item facts at the training cut.
+        split: the split's description, published with the figures.
+        baselines: scorers, known by their `name`.
+        champion: what serves today, if anything.
+
+    Raises:
+        DataError: a history reaches past its first target, a user has no target, a score is NaN.
+    """
+    first = next_item(evaluation)
+    _check_no_future(first)
+    window = metrics.distinct_targets(evaluation.targets)
+    scorers = {MODEL: model}
+    if champion is not None:
+        scorers[CHAMPION] = champion
+    scorers |= {baseline.name: baseline for baseline in baselines}
+    scorers[ORDER_SHUFFLED] = OrderShuffled(model)
+
+    ranked = {}
+    with progress.bar(len(scorers) * len(evaluation)) as advance:
+        for role, scorer in scorers.items():
+            done = partial(advance, f"scoring: {role}")
+            ranked[role] = _rank(scorer, evaluation.histories, window, filter_seen, done)
+    weights = metrics.inverse_popularity_weights(catalogue.popularity, first.targets.items)
+    per_user = {}
+    for role, (ranks, lists) in ranked.items():
+        columns = _accuracy(ranks, window)
+        columns[f"debiased_ndcg@{LIST_LENGTH}"] = columns[f"ndcg@{LIST_LENGTH}"] * weights
+        columns |= _beyond_accuracy(lists, evaluation.histories, catalogue)
+        if Popularity.name in ranked:
+            columns[f"serendipity@{LIST_LENGTH}"] = metrics.serendipity(
+                lists, ranked[Popularity.name][1], window
+            )
+        per_user[role] = columns
+    intervals = {role: _intervals(table, resamples, seed) for role, table in per_user.items()}
+    return Evaluation(
+        protocol=Protocol(
+            split=dict(split),
+            fold=evaluation.name,
+            candidates=f"the full catalogue of {len(catalogue):,} items",
+            filter_seen=filter_seen,
+            users=len(evaluation),
+            targets=len(window.items),
+            resamples=resamples,
+            seed=seed,
+            confidence=CONFIDENCE,
+        ),
+        metrics={
+            role: {name: interval.value for name, interval in intervals[role].items()}
+            | {
+                f"coverage@{LIST_LENGTH}": metrics.coverage(lists, len(catalogue)),
+                f"gini@{LIST_LENGTH}": metrics.gini(lists, len(catalogue)),
+            }
+            for role, (_, lists) in ranked.items()
+        },
+        intervals=intervals,
+        users=slice_users(first, catalogue).add_column(
+            0, "user_id", pa.array(evaluation.user_ids, pa.string())
+        ),
+        per_user={role: pa.table(table) for role, table in per_user.items()},
+        exposure={
+            role: metrics.exposure_curve(lists, len(catalogue)).tolist()
+            for role, (_, lists) in ranked.items()
+        },
+        examples=_examples(evaluation, catalogue, *ranked[MODEL], window, seed),
+    )
+
+
+def _check_no_future(first: EvaluationSet) -> None:
+    histories = first.histories
+    owner = np.repeat(np.arange(len(histories)), histories.lengths)
+    late = histories.timestamps >= first.targets.timestamps[owner]
+    if late.any():
+        user = first.user_ids[int(owner[np.argmax(late)])]
+        raise DataError(
+            f"{first.name}: the history of user '{user}' holds an event at or after the target; "
+            "ask the feature store strictly before the cutoff"
+        )
+
+
+def _rank(
+    scorer: Scorer,
+    histories: PackedSequences,
+    targets: PackedSequences,
+    filter_seen: bool,
+    done: Callable[[int], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks (M,) of the targets and top lists (B, LIST_LENGTH), from one pass over the scores."""
+    ranks = np.empty(len(targets.items))
+    lists = np.empty((len(histories), LIST_LENGTH), dtype=np.int64)
+    for block in score_blocks(scorer, histories, filter_seen):
+        owners = np.repeat(np.arange(block.stop - block.start), targets.lengths[block.rows])
+        own = slice(targets.cu_seqlens[block.start], targets.cu_seqlens[block.stop])
+        ranks[own] = block.ranks(owners, targets.items[own])
+        lists[block.rows], _ = block.top_k(LIST_LENGTH)
+        done(block.stop - block.start)
+    return ranks, lists
+
+
+def _accuracy(ranks: np.ndarray, window: PackedSequences) -> dict[str, np.ndarray]:
+    """Next-item metrics from the first rank of each user, `window_*` metrics from all of them."""
+    first = ranks[window.cu_seqlens[:-1]]
+    one_each = np.arange(len(first) + 1)
+    columns: dict[str, np.ndarray] = {}
+    for k in CUTOFFS:
+        headline = metrics.accuracy(first, one_each, k)
+        columns |= {name: headline[name] for name in (f"hr@{k}", f"ndcg@{k}", f"mrr@{k}")}
+    for k in CUTOFFS:
+        of_window = metrics.accuracy(ranks, window.cu_seqlens, k)
+        columns |= {f"window_{name}": values for name, values in of_window.items()}
+    return columns
+
+
+def _beyond_accuracy(
+    lists: np.ndarray, histories: PackedSequences, catalogue: Catalogue
+) -> dict[str, np.ndarray]:
+    k, popularity = LIST_LENGTH, catalogue.popularity
+    return {
+        f"novelty@{k}": metrics.novelty(lists, popularity),
+        f"average_popularity@{k}": metrics.average_popularity(lists, popularity),
+        f"popularity_lift@{k}": metrics.popularity_lift(lists, histories, popularity),
+        f"diversity@{k}": metrics.intra_list_diversity(lists, catalogue.categories),
+    }
+
+
+def _intervals(columns: dict[str, np.ndarray], resamples: int, seed: int) -> dict[str, Interval]:
+    values = np.stack(list(columns.values()), axis=1)
+    intervals = mean_intervals(values, resamples=resamples, seed=seed)
+    return dict(zip(columns, intervals, strict=True))
+
+
+def _examples(
+    evaluation: EvaluationSet,
+    catalogue: Catalogue,
+    ranks: np.ndarray,
+    lists: np.ndarray,
+    window: PackedSequences,
+    seed: int,
+) -> list[Example]:
+    """A few users drawn at random: neither the best nor the worst were picked."""
+    count = min(EXAMPLES, len(evaluation))
+    rows = np.sort(np.random.default_rng(seed).choice(len(evaluation), count, replace=False))
+
+    def titles(items: np.ndarray) -> list[str]:
+        return [catalogue.titles[i] if i != PADDING else "(unknown item)" for i in items]
+
+    examples = []
+    for row in rows:
+        history = evaluation.histories.select(np.array([row]), max_length=EXAMPLE_EVENTS).items
+        future = evaluation.targets.select(np.array([row])).items[:EXAMPLE_EVENTS]
+        rank = float(ranks[window.cu_seqlens[row]])
+        examples.append(
+            Example(
+                user_id=evaluation.user_ids[row],
+                history=titles(history),
+                recommended=titles(lists[row][lists[row] != PADDING]),
+                came_next=titles(future),
+                rank=rank if np.isfinite(rank) else None,
+            )
+        )
+    return examples
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: an undefined figure is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _interval(fields: dict[str, Any]) -> Interval:
+    numbers = {name: _number(fields[name]) for name in ("value", "low", "high", "confidence")}
+    return Interval(**numbers, users=fields["users"])

@@ -1,0 +1,1 @@
+"""What logged propensities allow: slate policies, replay, estimates, calibration."""

@@ -1,0 +1,1 @@
+"""Scores, ranks and metrics of any model or baseline over the full catalogue."""

@@ -1,0 +1,1 @@
+"""From packed sequences to weights: batches, losses, updates, checkpoints."""

@@ -1,0 +1,118 @@
+"""From a data frame to a recommender in one call."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from sasrec.config import preset as named_preset
+from sasrec.data.cleaning import clean
+from sasrec.data.packed import EvaluationSet, PackedSequences
+from sasrec.data.schema import IMPRESSIONS, ITEMS
+from sasrec.data.source import Source
+from sasrec.data.sources.columns import as_ids, as_timestamps
+from sasrec.data.vocabulary import Vocabulary
+from sasrec.errors import DataError
+from sasrec.model.recommender import Recommender
+from sasrec.training.loop import train
+
+FRAME = "data frame"
+
+
+def fit(
+    frame: pd.DataFrame,
+    preset: str = "default",
+    *,
+    run_dir: Path | None = None,
+    **overrides: object,
+) -> Recommender:
+    """Train on a frame with the columns `user_id`, `item_id` and `timestamp`.
+
+    The newest event of a tenth of the users (at least 200, if there are so many) is held out to
+    choose the epoch.
+
+    Args:
+        frame: one row per interaction; timestamps as dates or as seconds since 1970; equal ones
+            keep the order of the rows.
+        preset: a name in `sasrec.config.PRESETS`.
+        run_dir: where progress is kept and a killed run resumes; a temporary folder by default.
+        overrides: fields of `ModelConfig` and `TrainConfig` that replace the preset's.
+
+    Raises:
+        DataError: bad input, in one line.
+    """
+    chosen = named_preset(preset, **overrides)
+    interactions = clean(_source(frame))[0].interactions
+    vocabulary = Vocabulary(sorted(set(interactions["item_id"].to_pylist())))
+    user_ids, histories = _pack(interactions, vocabulary)
+    training, validation = _hold_out(user_ids, histories, chosen.train.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = run_dir or Path(temporary)
+        result = train(training, validation, vocabulary, chosen.model, chosen.train, directory)
+    result.recommender.histories = {
+        user: histories.select(np.array([row])) for row, user in enumerate(user_ids)
+    }
+    return result.recommender
+
+
+def _source(frame: pd.DataFrame) -> Source:
+    for column in ("user_id", "item_id", "timestamp"):
+        if column not in frame.columns:
+            raise DataError(f"{FRAME}: column '{column}' is missing; found {list(frame.columns)}")
+    if not len(frame):
+        raise DataError(f"{FRAME}: there are no rows")
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    timestamps, _ = as_timestamps(table["timestamp"], source=FRAME, name="timestamp")
+    interactions = pa.table(
+        {
+            "user_id": as_ids(table["user_id"]),
+            "item_id": as_ids(table["item_id"]),
+            "timestamp": timestamps,
+            "event_type": pa.repeat("interaction", len(table)),
+            "value": pa.nulls(len(table), pa.float32()),
+            "sequence": np.arange(len(table)),
+        }
+    )
+    return Source(FRAME, interactions, ITEMS.empty_table(), IMPRESSIONS.empty_table())
+
+
+def _pack(interactions: pa.Table, vocabulary: Vocabulary) -> tuple[list[str], PackedSequences]:
+    """User ids and their histories, from interactions sorted by user and time."""
+    users = interactions["user_id"].combine_chunks().dictionary_encode()
+    lengths = np.bincount(users.indices.to_numpy())
+    histories = PackedSequences(
+        vocabulary.encode(interactions["item_id"].to_pylist()),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+        interactions["timestamp"].cast(pa.int64()).to_numpy(),
+    )
+    return users.dictionary.to_pylist(), histories
+
+
+def _hold_out(
+    user_ids: list[str], histories: PackedSequences, seed: int
+) -> tuple[PackedSequences, EvaluationSet]:
+    """Training histories without the newest event of some users, and those users to validate on."""
+    eligible = np.flatnonzero(histories.lengths >= 3)
+    if not len(eligible):
+        raise DataError(f"{FRAME}: no user has 3 events, so none can be held out for validation")
+    count = min(len(eligible), max(200, len(user_ids) // 10))
+    rows = np.sort(np.random.default_rng(seed).choice(eligible, count, replace=False))
+    newest = histories.cu_seqlens[rows + 1] - 1
+    kept = np.ones(len(histories.items), dtype=bool)
+    kept[newest] = False
+    lengths = histories.lengths.copy()
+    lengths[rows] -= 1
+    training = PackedSequences(
+        histories.items[kept],
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
+        histories.timestamps[kept],
+    )
+    targets = PackedSequences(
+        histories.items[newest],
+        np.arange(count + 1, dtype=np.int32),
+        histories.timestamps[newest],
+    )
+    users = [user_ids[row] for row in rows]
+    return training, EvaluationSet("validation", users, training.select(rows), targets)

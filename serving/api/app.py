@@ -1,0 +1,172 @@
+"""The HTTP interface: routes, their OpenAPI document, and what errors look like."""
+
+import gc
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import TypeAdapter, ValidationError
+from pydantic.json_schema import models_json_schema
+
+from serving import metrics
+from serving.api import console
+from serving.api.errors import BODY_RESPONSES, RESPONSES, Refusal, install_handlers
+from serving.api.guard import Gate, Limits
+from serving.events.writer import LogUnavailable
+from serving.registry import RegistryError
+from serving.schemas import (
+    Events,
+    EventsAccepted,
+    RecommendRequest,
+    RecommendResponse,
+)
+from serving.security import ApiKeys
+from serving.settings import Settings
+from serving.worker.admission import Busy
+
+STARTUP_FAILURE = "sasrec: cannot serve: "
+# How long a thread may keep the interpreter from another one that wants it. Each of a model's
+# operations gives it up, so beside a busy event loop one encoding would wait some forty times: with
+# Python's 5 ms that is 0.2 s instead of 0.2 ms, and the more is refused the less is answered.
+SWITCH_SECONDS = 0.0002
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application of one worker; it loads its model when the server starts it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # Here and not above: the supervisor imports this module too, and needs no torch.
+        import torch
+
+        from serving.worker.worker import Worker
+
+        torch.set_num_threads(1)
+        sys.setswitchinterval(SWITCH_SECONDS)
+        try:
+            worker = Worker(settings)
+        except (RegistryError, ValueError, OSError) as error:
+            # On a line of its own for whoever started this process (`serving.release.processes`).
+            print(f"{STARTUP_FAILURE}{error}", file=sys.stderr, flush=True)
+            raise
+        app.state.worker = worker
+        # What was loaded lives as long as the process: no collection need look at it again.
+        gc.collect()
+        gc.freeze()
+        try:
+            yield
+        finally:
+            worker.close()
+
+    app = FastAPI(
+        title="sasrec-pipeline",
+        description="Next-item recommendations with logged propensities.",
+        lifespan=lifespan,
+    )
+    app.add_middleware(
+        Gate,
+        keys=None if settings.insecure else ApiKeys.load(settings.api_keys_file),
+        limits=Limits(body_bytes=settings.max_body_bytes, pending=settings.max_pending),
+    )
+    install_handlers(app)
+    # These answer; FastAPI's own, below, document them. What it does around a handler that reads
+    # and writes JSON by itself would cost a tenth of a recommendation.
+    app.add_route("/v1/recommend", recommend, methods=["POST"])
+    app.add_route("/v1/events", record_events, methods=["POST"])
+    app.add_api_route(
+        "/v1/recommend",
+        recommend,
+        methods=["POST"],
+        response_model=RecommendResponse,
+        responses=BODY_RESPONSES,
+        openapi_extra=_request_body("RecommendRequest"),
+    )
+    app.add_api_route(
+        "/v1/events",
+        record_events,
+        methods=["POST"],
+        status_code=202,
+        response_model=EventsAccepted,
+        responses=BODY_RESPONSES,
+        openapi_extra=_request_body("Events"),
+    )
+    app.include_router(console.router, responses=RESPONSES)
+    document = _openapi(app)
+    app.openapi = lambda: document  # type: ignore[method-assign]
+    app.add_api_route("/metrics", read_metrics, methods=["GET"], include_in_schema=False)
+    return app
+
+
+RECOMMEND_REQUEST = TypeAdapter(RecommendRequest)
+EVENTS: TypeAdapter[Events] = TypeAdapter(Events)
+
+
+async def parse(request: Request, schema: TypeAdapter[Any]) -> Any:
+    """The JSON body as `schema` has it.
+
+    Pydantic's own parser bounds nesting, refuses bad UTF-8, and is faster than going through dicts;
+    called here and not as a dependency, whose machinery costs more than the parsing.
+    """
+    try:
+        return schema.validate_json(await request.body())
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise Refusal(422, first["type"], ".".join(map(str, first["loc"])) or None) from None
+
+
+async def recommend(request: Request) -> Response:
+    """The best next items for a user, a list of recent items, or both."""
+    query: RecommendRequest = await parse(request, RECOMMEND_REQUEST)
+    try:
+        answer = await request.app.state.worker.recommend(query)
+    except Busy:
+        raise Refusal(503, "busy; try again") from None
+    return Response(orjson.dumps(answer.response()), media_type="application/json")
+
+
+async def record_events(request: Request) -> Response:
+    """Take one event or a batch; 202 once they are durable and visible."""
+    events: Events = await parse(request, EVENTS)
+    try:
+        await request.app.state.worker.record(events.batch())
+    except LogUnavailable:
+        raise Refusal(503, "the event log cannot take events now") from None
+    return Response(
+        EventsAccepted(accepted=len(events.batch())).model_dump_json(),
+        status_code=202,
+        media_type="application/json",
+    )
+
+
+def read_metrics() -> Response:
+    """Prometheus exposition over all workers."""
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _request_body(name: str) -> dict[str, Any]:
+    """The OpenAPI request body of a schema that FastAPI does not parse itself."""
+    reference = {"$ref": f"#/components/schemas/{name}"}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
+    }
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, request schemas and keys included."""
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    _, definitions = models_json_schema(
+        [(RecommendRequest, "validation"), (Events, "validation")],
+        ref_template="#/components/schemas/{model}",
+    )
+    components = document["components"]
+    components["schemas"].update(definitions["$defs"])
+    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"key": []}]
+    return document

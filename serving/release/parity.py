@@ -1,0 +1,125 @@
+"""Does the service answer stored users as the model does offline? Asked before a version exists.
+
+Every user is answered twice: by the code that serves (the online history, the engine, the slate),
+and by the model alone on the history that the offline tables give for the same moment.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from feature_repo.extract import sequences_as_of
+from feature_repo.history import open_history
+from feature_repo.online import OnlineHistory
+from feature_repo.publish import read_report
+from feature_repo.store import current_generation
+from feature_repo.tables import HISTORY_LIMIT
+from sasrec.data.packed import PackedSequences
+from sasrec.data.schema import TIMESTAMP
+from sasrec.data.vocabulary import PADDING
+from sasrec.off_policy.policy import GREEDY
+from sasrec.scoring.ranking import score_blocks
+from serving.engine.engine import Engine
+from serving.engine.golden import TOLERANCE
+from serving.engine.recommendation import recommend
+from serving.engine.request_history import History
+from serving.schemas import RecommendRequest
+from serving.settings import Settings
+
+ANSWER = 10
+NAMED = 5
+
+
+def serving_parity(model_dir: Path, settings: Settings, users: Sequence[str]) -> dict[str, Any]:
+    """Compare the two answers for `users`, as of the last publish.
+
+    Answers agree when the served items have, offline, the scores of the best items: equal scores
+    may trade places. Users without a known item in their newest `settings.history_length` events
+    are left out: they get what is popular.
+
+    Args:
+        model_dir: a trained model, registered or not.
+        settings: of the site; exploration is switched off for the comparison.
+
+    Returns:
+        `agreement`, the share of users with equal answers; `users`, how many were compared;
+        `differing`, some of the others. Or `missing`, the reason, where nobody can be compared.
+
+    Raises:
+        DataError: nothing is published.
+    """
+    engine = Engine(model_dir)
+    as_of = datetime.fromisoformat(read_report(current_generation(settings.feature_store))["as_of"])
+    offline = _offline_histories(engine, settings, users, as_of)
+    compared = np.flatnonzero(offline.lengths > 0).tolist()
+    if not compared:
+        return {"missing": "no user of the test fold has a known item in the feature store"}
+    users = [users[row] for row in compared]
+    served = _served(engine, settings, users, int(pa.scalar(as_of, TIMESTAMP).value))
+    equal = []
+    for block in score_blocks(
+        engine.recommender, offline.select(np.array(compared)), filter_seen=True
+    ):
+        best = block.scores.topk(min(ANSWER, len(engine.vocabulary)), dim=1).values
+        for scores, expected, items in zip(block.scores, best, served[block.rows], strict=True):
+            expected = expected[expected > -torch.inf]
+            found = scores[torch.from_numpy(items)]
+            equal.append(
+                len(found) == len(expected)
+                and bool(torch.allclose(found, expected, rtol=0, atol=TOLERANCE))
+            )
+    differing = [user for user, same in zip(users, equal, strict=True) if not same]
+    return {
+        "agreement": 1 - len(differing) / len(users),
+        "users": len(users),
+        "differing": differing[:NAMED],
+    }
+
+
+def _offline_histories(
+    engine: Engine, settings: Settings, users: Sequence[str], as_of: datetime
+) -> PackedSequences:
+    """The newest events of each user in the offline tables, unknown items left out."""
+    cutoff = pa.array([as_of + timedelta(microseconds=1)] * len(users), TIMESTAMP)
+    found = sequences_as_of(
+        settings.feature_store,
+        pa.table({"user_id": pa.array(users, pa.string()), "cutoff": cutoff}),
+    )
+    items, times = [], []
+    for ids, moments in zip(found["item_ids"], found["timestamps"], strict=True):
+        newest = slice(max(0, len(ids) - settings.history_length), None)
+        of_user = engine.vocabulary.encode(ids.as_py()[newest])
+        items.append(of_user[of_user != PADDING])
+        times.append(moments.values.cast(pa.int64()).to_numpy()[newest][of_user != PADDING])
+    cu_seqlens = np.cumsum([0, *map(len, items)]).astype(np.int32)
+    return PackedSequences(np.concatenate(items), cu_seqlens, np.concatenate(times))
+
+
+def _served(
+    engine: Engine, settings: Settings, users: Sequence[str], until: int
+) -> list[np.ndarray]:
+    """The items of each user's slate, for what serving had read at `until` microseconds."""
+    online = OnlineHistory(settings.feature_store, open_history(settings.history_location))
+    slates = []
+    try:
+        for user in users:
+            stored = online.read(user, HISTORY_LIMIT)
+            known = int(np.searchsorted(stored.timestamps, until, side="right"))
+            newest = slice(max(0, known - settings.history_length), known)
+            history = History(stored.item_ids[newest], stored.timestamps[newest])
+            answer = recommend(
+                engine,
+                RecommendRequest.model_validate({"user_id": user, "k": ANSWER}),
+                history,
+                GREEDY,
+                candidates=settings.candidates,
+            )
+            slates.append(answer.slate.items)
+    finally:
+        online.close()
+    return slates

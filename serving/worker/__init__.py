@@ -1,0 +1,1 @@
+"""One serving process: its models, its queue, and the hot swap of versions."""

@@ -1,0 +1,169 @@
+"""What one serving process holds: models, histories, policy, event log."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from feature_repo.history import open_history
+from feature_repo.online import OnlineHistory, Unavailable
+from sasrec.off_policy.policy import UNIFORM
+from serving import metrics
+from serving.api.errors import HistoryAway
+from serving.engine.engine import Engine
+from serving.engine.recommendation import Recommendation, recommend, recommend_popular
+from serving.engine.request_history import History, example_users, merge
+from serving.engine.routing import choose_policy, ranking_policy, serves_challenger
+from serving.events.history_writer import HistoryWriter, catch_up
+from serving.events.writer import EventLog, unapplied
+from serving.registry import open_store
+from serving.schemas import Event, RecommendRequest, ServingStatus
+from serving.settings import Settings
+from serving.worker.admission import Queue
+from serving.worker.hot_swap import LiveModels
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Answers requests of one site.
+
+    Args:
+        settings: where the site is and how it explores.
+
+    Raises:
+        RegistryError: no version may serve, or it is broken.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.models = LiveModels(
+            open_store(settings.home),
+            pinned=settings.model_version,
+            index_above=settings.index_above,
+        )
+        settings.feature_store.mkdir(parents=True, exist_ok=True)
+        store = open_history(settings.history_location)
+        self._histories = OnlineHistory(settings.feature_store, store)
+        self._log = EventLog(settings.event_log_location)
+        catch_up(store, unapplied(self._log.finished))
+        self._history_writer = HistoryWriter(store)
+        # One thread computes; the event loop stays free to accept, refuse and report.
+        self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
+        self._queue = Queue(self._compute, settings.deadline_seconds)
+        self._example_users = example_users(settings.feature_store)
+        self._answered = 0
+        self._degraded = 0
+        metrics.configure_policies([ranking_policy(settings), UNIFORM])
+
+    def close(self) -> None:
+        """Finish what is queued and let go of files."""
+        self.models.close()
+        self._compute.shutdown()
+        self._log.close()
+        self._history_writer.close()
+        self._histories.close()
+
+    async def recommend(self, request: RecommendRequest) -> Recommendation:
+        """Answer a request and log what was shown. Degrades rather than fails.
+
+        Raises:
+            Busy: it would have waited too long.
+        """
+        with self._queue.place():
+            history, degraded = await self._history(request)
+            answer = await self._rank(self._engine(request.user_id), request, history, degraded)
+        self._log.append_later(answer.impression(time.time_ns() // 1000))
+        metrics.observe_recommendation(answer)
+        self._answered += 1
+        self._degraded += answer.degraded is not None
+        return answer
+
+    async def stored_history(self, user_id: str) -> History:
+        """What is stored of a user.
+
+        Raises:
+            HistoryAway: the store does not answer.
+        """
+        try:
+            found = await self._histories.latest(user_id, self.settings.history_length)
+        except Unavailable as error:
+            raise HistoryAway(str(error)) from None
+        return History(found.item_ids, found.timestamps)
+
+    def status(self) -> ServingStatus:
+        """What this worker serves."""
+        snapshot = self.models.current
+        return ServingStatus(
+            champion=snapshot.champion.version,
+            challenger=snapshot.challenger.version if snapshot.challenger else None,
+            generation=snapshot.generation,
+            index_recall=snapshot.champion.index_recall,
+            policy=ranking_policy(self.settings).name,
+            gold_share=self.settings.gold_share,
+            challenger_share=self.settings.challenger_share,
+            recommendations=self._answered,
+            degraded=self._degraded,
+            example_users=self._example_users,
+        )
+
+    async def _history(self, request: RecommendRequest) -> tuple[History, str | None]:
+        """The history to rank with, and why it may lack something."""
+        if request.user_id is None:
+            return merge(History.empty(), request.recent_items), None
+        try:
+            stored = await self.stored_history(request.user_id)
+        except HistoryAway:
+            return merge(History.empty(), request.recent_items), "history"
+        return merge(stored, request.recent_items), None
+
+    def _engine(self, user_id: str | None) -> Engine:
+        snapshot = self.models.current
+        if snapshot.challenger is not None and serves_challenger(user_id, self.settings):
+            return snapshot.challenger
+        return snapshot.champion
+
+    async def _rank(
+        self, engine: Engine, request: RecommendRequest, history: History, degraded: str | None
+    ) -> Recommendation:
+        policy = choose_policy(request.user_id, self.settings)
+
+        def compute() -> Recommendation:
+            return recommend(
+                engine,
+                request,
+                history,
+                policy,
+                candidates=self.settings.candidates,
+                degraded=degraded,
+            )
+
+        try:
+            return await self._queue.run(compute, self.settings.deadline_seconds)
+        except TimeoutError:
+            reason = "deadline"
+        except Exception:
+            logger.exception("the model failed")
+            reason = "model"
+        return recommend_popular(engine, request, history, reason=reason)
+
+    async def record(self, events: Sequence[Event]) -> None:
+        """Make events durable, then visible to the next recommendation of every worker.
+
+        While the online history is away they are durable all the same, and visible when it is back;
+        nobody waits for it beyond the deadline.
+
+        Raises:
+            LogUnavailable: nothing was recorded.
+        """
+        started = time.perf_counter()
+        now = time.time_ns() // 1000
+        records = [event.record(received_at=now) for event in events]
+        segment = await asyncio.wrap_future(self._log.append(records))
+        metrics.EVENTS.inc(len(records))
+        metrics.EVENT_DURABLE.observe(time.perf_counter() - started)
+        visible = asyncio.wrap_future(self._history_writer.append(records, segment))
+        await asyncio.wait([visible], timeout=self.settings.deadline_seconds)
+        if visible.done() and visible.result():
+            metrics.EVENT_VISIBLE.observe(time.perf_counter() - started)

@@ -1,0 +1,218 @@
+import json
+
+import pytest
+from starlette.testclient import TestClient
+
+from feature_repo.event_log import read_log
+from sasrec.model.recommender import Recommender
+from serving.api.app import create_app
+from serving.schemas import RecommendResponse
+from tests.serving.sites import ITEM_IDS, NUM_ITEMS
+
+JSON = {"Content-Type": "application/json"}
+
+
+def ask(client, **request):
+    response = client.post("/v1/recommend", json=request)
+    assert response.status_code == 200, response.text
+    return RecommendResponse.model_validate(response.json())
+
+
+def tell(client, item_id, user_id="anna", event_id=None):
+    event = {"event_id": event_id or f"{user_id}-{item_id}", "user_id": user_id, "item_id": item_id}
+    response = client.post("/v1/events", json=event)
+    assert response.status_code == 202, response.text
+
+
+def items(answer):
+    return [slot.item_id for slot in answer.items]
+
+
+@pytest.fixture
+def model(client, home):
+    store = client.app.state.worker.models.current.champion
+    return Recommender.load(home / "models" / store.version)
+
+
+def test_a_bare_list_gets_the_model_s_top_k(client, model):
+    answer = ask(client, recent_items=ITEM_IDS[3:6], k=7)
+    expected = model.recommend(ITEM_IDS[3:6], 7)
+    assert items(answer) == [item for item, _ in expected]
+    assert [slot.score for slot in answer.items] == pytest.approx([s for _, s in expected])
+    assert [slot.position for slot in answer.items] == list(range(7))
+    assert answer.degraded is None
+
+
+def test_an_event_shifts_the_next_recommendation(client, model):
+    before = ask(client, user_id="anna")
+    tell(client, ITEM_IDS[5])
+    after = ask(client, user_id="anna")
+    assert items(after) == [item for item, _ in model.recommend([ITEM_IDS[5]], 10)]
+    assert items(after) != items(before)
+
+
+def test_the_request_s_items_follow_the_stored_history_once(client, model):
+    for item in ITEM_IDS[:3]:
+        tell(client, item)
+    answer = ask(client, user_id="anna", recent_items=[ITEM_IDS[2], ITEM_IDS[9]])
+    assert items(answer) == [item for item, _ in model.recommend([*ITEM_IDS[:3], ITEM_IDS[9]], 10)]
+
+
+def test_an_event_sent_again_changes_nothing(client):
+    tell(client, ITEM_IDS[1], event_id="same")
+    tell(client, ITEM_IDS[2], event_id="other")
+    before = ask(client, user_id="anna")
+    tell(client, ITEM_IDS[1], event_id="same")
+    assert items(ask(client, user_id="anna")) == items(before)
+
+
+def test_strangers_and_unknown_items_get_what_is_popular(client):
+    expected = ITEM_IDS[:10]  # popularity falls with the number
+    assert items(ask(client, user_id="nobody")) == expected
+    answer = ask(client, recent_items=["never-heard-of"])
+    assert items(answer) == expected
+    assert answer.items[0].score is None
+
+
+def test_a_whole_number_is_an_integer_however_it_is_written(client):
+    response = client.post("/v1/recommend", content='{"k": 7.0}', headers=JSON)
+    assert len(response.json()["items"]) == 7
+
+
+def test_seen_excluded_and_other_categories_stay_out(client):
+    seen, excluded = ITEM_IDS[:5], ITEM_IDS[6:20]
+    answer = ask(client, recent_items=seen, exclude=excluded, category="books", k=100)
+    allowed = {i for n, i in enumerate(ITEM_IDS) if n % 3 == 0} - {*seen, *excluded}
+    assert set(items(answer)) == allowed
+    assert len(items(answer)) == len(allowed)
+
+
+def test_repeats_are_shown_when_asked_for(client):
+    recent = ITEM_IDS[:5]
+    assert not set(recent) & set(items(ask(client, recent_items=recent, k=100)))
+    shown = items(ask(client, recent_items=recent, k=100, allow_repeats=True))
+    assert len(shown) == NUM_ITEMS == len(set(shown))
+
+
+def test_a_category_without_items_is_an_empty_list(client):
+    assert ask(client, recent_items=ITEM_IDS[:1], category="toys").items == []
+
+
+def test_every_slate_is_logged_with_its_propensities(settings):
+    headers = {"Authorization": "Bearer key-a"}
+    with TestClient(create_app(settings), headers=headers) as client:
+        answer = ask(client, user_id="anna", k=4, request_id="r-1", recent_items=ITEM_IDS[:2])
+    [record] = read_log(settings.event_log_location)
+    assert record["request_id"] == "r-1"
+    assert record["item_ids"] == items(answer)
+    assert record["propensities"] == [slot.propensity for slot in answer.items]
+    assert record["model_version"] == answer.model_version
+    assert (record["history_length"], record["eligible"]) == (2, NUM_ITEMS - 2)
+
+
+def test_a_batch_of_events_is_taken_together(client, model):
+    events = [
+        {
+            "event_id": f"e{n}",
+            "user_id": "bert",
+            "item_id": ITEM_IDS[n],
+            "timestamp": f"2026-01-01T00:00:0{n}Z",
+        }
+        for n in (2, 0, 1)
+    ]
+    response = client.post("/v1/events", json={"events": events})
+    assert (response.status_code, response.json()) == (202, {"accepted": 3})
+    expected = [item for item, _ in model.recommend(ITEM_IDS[:3], 10)]
+    assert items(ask(client, user_id="bert")) == expected
+
+
+def test_a_full_disk_is_a_503_and_nothing_is_applied(client, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    before = items(ask(client, user_id="anna"))
+    monkeypatch.setattr("serving.events.writer.EventLog._write", full)
+    response = client.post(
+        "/v1/events", json={"event_id": "e", "user_id": "anna", "item_id": ITEM_IDS[30]}
+    )
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert items(ask(client, user_id="anna")) == before
+
+
+def test_a_failing_model_is_degraded_to_what_is_popular(client, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("serving.engine.engine.Engine.rank", broken)
+    answer = ask(client, recent_items=ITEM_IDS[:1])
+    assert answer.degraded == "model"
+    assert answer.policy == "popularity"
+    assert items(answer) == ITEM_IDS[1:11]
+    assert [slot.propensity for slot in answer.items] == [1.0] * 10
+
+
+def test_an_unreadable_history_is_degraded_to_the_request_s_items(client, model, monkeypatch):
+    def broken(*_):
+        raise ConnectionError("store is away")
+
+    monkeypatch.setattr("feature_repo.online.OnlineHistory.read", broken)
+    answer = ask(client, user_id="anna", recent_items=ITEM_IDS[:2])
+    assert answer.degraded == "history"
+    assert items(answer) == [item for item, _ in model.recommend(ITEM_IDS[:2], 10)]
+
+
+@pytest.mark.parametrize(
+    ("request_body", "field"),
+    [
+        ({"k": 0}, "k"),
+        ({"k": 101}, "k"),
+        ({"k": "ten"}, "k"),
+        ({"k": "10"}, "k"),
+        ({"k": 10.5}, "k"),
+        ({"k": True}, "k"),
+        ({"user_id": ""}, "user_id"),
+        ({"user_id": "secret-user", "unknown_field": 1}, "unknown_field"),
+        ({"recent_items": [1]}, "recent_items.0"),
+        ({"allow_repeats": 1}, "allow_repeats"),
+        ({"request_id": "has spaces"}, "request_id"),
+    ],
+)
+def test_a_body_that_breaks_the_schema_is_refused_without_an_echo(client, request_body, field):
+    response = client.post("/v1/recommend", json=request_body)
+    assert response.status_code == 422
+    assert response.json()["field"] == field
+    assert "secret-user" not in response.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"k": NaN}',
+        b'{"k": 1e999}',
+        b'{"k": ' + b"9" * 5000 + b"}",
+        b'{"user_id": "\xff\xfe"}',
+        b'{"user_id": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"recent_items": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+@pytest.mark.parametrize("route", ["/v1/recommend", "/v1/events"])
+def test_hostile_bodies_are_refused(client, route, body):
+    response = client.post(route, content=body, headers=JSON)
+    assert response.status_code == 422
+    assert set(response.json()) == {"error", "field"}
+
+
+def test_the_openapi_document_describes_requests_and_answers(client):
+    document = client.get("/openapi.json").json()
+    schemas = document["components"]["schemas"]
+    assert "recent_items" in schemas["RecommendRequest"]["properties"]
+    assert "propensity" in schemas["RecommendedItem"]["properties"]
+    references = json.dumps(document).split('"$ref": "#/components/schemas/')[1:]
+    assert {reference.split('"')[0] for reference in references} <= set(schemas)

@@ -1,0 +1,74 @@
+"""The serving path and the offline model agree on stored users, and it shows when they do not."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from feature_repo.history import Event, open_history
+from feature_repo.publish import publish
+from sasrec.data.schema import INTERACTIONS
+from serving.release.parity import serving_parity
+from serving.settings import Settings
+from tests.serving.sites import ITEM_IDS, save_model
+
+AS_OF = datetime(2026, 1, 10, tzinfo=UTC)
+USERS = [f"user-{n}" for n in range(12)]
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """A site whose users did 30 things each, one of them with an item that no model knows."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "user_id": user,
+            "item_id": "a new item" if n == 20 else str(rng.choice(ITEM_IDS)),
+            "timestamp": AS_OF - timedelta(minutes=1000 - 30 * n),
+            "event_type": "click",
+            "value": None,
+            "sequence": n,
+        }
+        for user in USERS
+        for n in range(30)
+    ]
+    rows.append(rows[-1] | {"user_id": "stranger", "item_id": "a new item"})
+    settings = Settings(home=tmp_path / "site", epsilon=0.5, gold_share=1.0, history_length=25)
+    publish(
+        settings.feature_store,
+        interactions=pa.Table.from_pylist(rows, schema=INTERACTIONS),
+        items=None,
+        impressions=None,
+        cutoffs=None,
+        as_of=AS_OF,
+    )
+    return settings
+
+
+@pytest.fixture
+def model_dir(tmp_path):
+    return save_model(tmp_path / "model", seed=1)
+
+
+def test_stored_users_get_what_the_model_gives_offline(settings, model_dir):
+    got = serving_parity(model_dir, settings, [*USERS, "stranger"])
+    assert got == {"agreement": 1.0, "users": len(USERS), "differing": []}
+
+
+def test_what_happened_after_the_publish_is_no_difference(settings, model_dir):
+    now = int(AS_OF.timestamp() * 1e6) + 1
+    open_history(settings.history_location).append("user-3", Event("e", "item-1", "click", now))
+    assert serving_parity(model_dir, settings, USERS)["agreement"] == 1
+
+
+def test_an_event_that_only_serving_reads_is_found(settings, model_dir):
+    before = int(AS_OF.timestamp() * 1e6) - 1
+    open_history(settings.history_location).append("user-3", Event("e", "item-1", "click", before))
+    got = serving_parity(model_dir, settings, USERS)
+    assert got["agreement"] == pytest.approx(11 / 12)
+    assert got["differing"] == ["user-3"]
+
+
+def test_nobody_to_compare_says_so(settings, model_dir):
+    assert "no user" in serving_parity(model_dir, settings, ["stranger"])["missing"]
