@@ -7,17 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sasrec.data.cleaning import clean
 from sasrec.data.dataset import SequenceDataset
-from sasrec.data.histories import histories_before
+from sasrec.data.frame_histories import histories_before
 from sasrec.data.packed import EvaluationSet, PackedSequences
-from sasrec.data.quality import clean
+from sasrec.data.schema import TIMESTAMP
 from sasrec.data.source import Source
 from sasrec.data.sources import load
 from sasrec.data.splits import CUTOFFS, Split, global_time
-from sasrec.metrics import accuracy, distinct_targets
-from sasrec.ranking import target_ranks
-from sasrec.schema import TIMESTAMP
-from sasrec.scorer import Scorer
+from sasrec.scoring.metrics import accuracy, distinct_targets
+from sasrec.scoring.ranking import target_ranks
+from sasrec.scoring.scorer import Scorer
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,8 @@ def train(
         vocabulary: encodes `train` and `validation`.
         run_dir: holds `checkpoint.safetensors` and `train.jsonl`.
         weights: (T,) of each event of `train` as a target, such as
-            `sasrec.training.losses.inverse_propensity_weights`; multiplied with `train.weights`, the
-            product has a mean of one. All one if both are absent.
+            `losses.inverse_propensity_weights`; multiplied with `train.weights`, the product has a
+            mean of one. All one if both are absent.
         item_features: what ranks items without interactions; needs `feature_buckets`.
         warm_start: begin from this model's weights; items it knows keep what it learned.
 
