@@ -60,7 +60,14 @@ def sasrec_pipeline(
         split=data["split"],
     )
     sequences = extract_sequences(
-        home=home, run_dir=run_dir, features=features.output, split=data["split"]
+        config=config,
+        home=home,
+        run_dir=run_dir,
+        features=features.output,
+        interactions=data["interactions"],
+        items=data["items"],
+        impressions=data["impressions"],
+        split=data["split"],
     ).output
     model = train(config=config, home=home, run_dir=run_dir, sequences=sequences).output
     evaluation = evaluate(

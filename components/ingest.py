@@ -25,6 +25,7 @@ def ingest(
     from components.support.stage import stage
     from sasrec.data import cleaning as quality
     from sasrec.data import sources, splits
+    from sasrec.model.item_features import feature_columns
 
     with stage("ingest", run_dir) as current:
         run = RunConfig.parse(config)
@@ -37,6 +38,8 @@ def ingest(
         if run.data.as_of:
             source = source.before(run.data.as_of)
         source, report = quality.clean(source)
+        if run.model.feature_buckets:
+            feature_columns(source.items, run.data.feature_columns)  # a missing one ends the run
         cut = splits.split_source(source, **run.split.model_dump())
         pq.write_table(source.interactions, interactions.path)
         pq.write_table(source.items, items.path)

@@ -17,6 +17,7 @@ def train(
 
     Where the platform settings give `train` several nodes, a TrainJob of this image trains.
     """
+    import json
     import shutil
     from pathlib import Path
 
@@ -24,13 +25,16 @@ def train(
     from components.support.fingerprint import training_key
     from components.support.settings import RunConfig
     from components.support.stage import stage
-    from sasrec.data.dataset import SequenceDataset
-    from sasrec.training import loop as training
+    from components.support.training_work import TrainingWork
+    from components.support.warm_start import choose_warm_start
 
     with stage("train", run_dir) as current:
         run = RunConfig.parse(config)
-        dataset = SequenceDataset.load(Path(sequences.path))
-        progress_dir = Path(home) / "training" / training_key(run, dataset.description["sha256"])
+        work = TrainingWork.load(run, Path(sequences.path))
+        split = work.dataset.description
+        start = choose_warm_start(run, Path(home), split)
+        key = training_key(run, split["sha256"], work.digest, start.version)
+        progress_dir = Path(home) / "training" / key
         (current.run_dir / "training_dir").write_text(str(progress_dir))
         if nodes := TrainJobSettings.from_environment():
             from components.nodes.train_on_nodes import NAMESPACE_FILE, train_on_nodes
@@ -43,22 +47,22 @@ def train(
                 progress_dir,
                 connect(),
                 NAMESPACE_FILE.read_text(),
+                warm_start=start.directory,
             )
         else:
-            result = training.train(
-                dataset.train,
-                dataset.validation,
-                dataset.vocabulary,
-                run.model,
-                run.train,
-                progress_dir,
-            )
+            result = work.train(progress_dir, warm_start=start.directory)
         result.recommender.save(Path(model.path))
         shutil.copy(progress_dir / "train.jsonl", current.run_dir / "train.jsonl")
         shutil.rmtree(progress_dir)
         model.framework = "pytorch"
         model.metadata.update(best_epoch=result.best_epoch)
+        if start.version:
+            model.metadata["warm_started_from"] = start.version
+        training = work.describe() | {"warm_start": start.detail}
+        (current.run_dir / "training.json").write_text(json.dumps(training))
         current.detail = (
             f"best epoch {result.best_epoch} of {len(result.history)}, "
             f"validation NDCG@10 {result.best_ndcg:.4f}"
         )
+        if start.detail:
+            current.detail += f", {start.detail}"

@@ -10,27 +10,36 @@ import sys
 from pathlib import Path
 
 from components.support.settings import RunConfig
-from sasrec.data.dataset import SequenceDataset
+from components.support.training_work import TrainingWork
 from sasrec.model.recommender import Recommender
-from sasrec.training import loop as training
 from sasrec.training.loop import TrainResult
 
 SEQUENCES, CONFIG, MODEL, RESULT = "sequences", "config.json", "model", "result.json"
+WARM_START = "warm_start"
 
 
-def write_work(folder: Path, config: str, sequences: Path) -> None:
-    """Put what the nodes need into a folder that all of them see."""
+def write_work(folder: Path, config: str, sequences: Path, warm_start: Path | None) -> None:
+    """Put what the nodes need into a folder that all of them see.
+
+    Args:
+        warm_start: the model that training begins from, if any.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(sequences, folder / SEQUENCES, dirs_exist_ok=True)
+    if warm_start is not None:
+        # Not with its mode: the store's files are read-only, and a repetition writes them again.
+        shutil.copytree(
+            warm_start, folder / WARM_START, dirs_exist_ok=True, copy_function=shutil.copyfile
+        )
     (folder / CONFIG).write_text(config)
 
 
 def train_in(folder: Path) -> None:
     """Train as the folder says; the first process leaves the model there, and the result last."""
     run = RunConfig.parse((folder / CONFIG).read_text())
-    dataset = SequenceDataset.load(folder / SEQUENCES)
-    result = training.train(
-        dataset.train, dataset.validation, dataset.vocabulary, run.model, run.train, folder
+    warm_start = folder / WARM_START
+    result = TrainingWork.load(run, folder / SEQUENCES).train(
+        folder, warm_start=warm_start if warm_start.exists() else None
     )
     if int(os.environ.get("RANK", 0)) == 0:
         result.recommender.save(folder / MODEL)

@@ -35,6 +35,7 @@ def train_on_nodes(
     api: client.ApiClient,
     namespace: str,
     *,
+    warm_start: Path | None = None,
     poll_seconds: float = 5.0,
 ) -> TrainResult:
     """Train in a TrainJob named after `folder`, which the nodes see under the same path.
@@ -46,11 +47,12 @@ def train_on_nodes(
         config: the `RunConfig` as JSON.
         sequences: a saved `SequenceDataset`.
         namespace: of this pod, where the site's volume is.
+        warm_start: the model that training begins from, if any.
 
     Raises:
         TrainJobError: it was refused, a pod cannot start, it failed, or the time is over.
     """
-    write_work(folder, config, sequences)
+    write_work(folder, config, sequences, warm_start)
     name = f"sasrec-train-{folder.name}"
     jobs = _TrainJobs(api, namespace, name, poll_seconds)
     jobs.start(train_job(name, folder, settings))

@@ -4,10 +4,10 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from sasrec.config import PRESETS, ModelConfig, TrainConfig
@@ -38,6 +38,29 @@ class DataConfig(_Section):
         default=None,
         description="use only what happened before: 2026-11-01T00:00:00Z; a late run's day",
     )
+    feature_columns: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="columns of the items that become features, [category, price, 'title:words']; "
+        "by default those that group items; model.feature_buckets sizes their table",
+    )
+
+
+class TrainSettings(TrainConfig):
+    """How the model is fitted, and what a run adds to that."""
+
+    warm_start: Literal["none", "champion"] = Field(
+        default="none",
+        description="Begin from the champion's weights, where it has learned from nothing that "
+        "this run evaluates on and has the same architecture.",
+    )
+    propensity_weights: bool = Field(
+        default=False,
+        description="Weigh events that a served slot led to by the inverse of its propensity.",
+    )
+    propensity_clip: float = Field(
+        default=10.0, ge=1, description="Largest such weight, as a multiple of the median one."
+    )
 
 
 class SplitConfig(_Section):
@@ -54,8 +77,16 @@ class RunConfig(_Section):
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
     model: ModelConfig
-    train: TrainConfig
+    train: TrainSettings
     gates: GateConfig
+
+    @model_validator(mode="after")
+    def _features_have_a_table(self) -> "RunConfig":
+        if self.data.feature_columns and not self.model.feature_buckets:
+            raise ValueError(
+                "data.feature_columns needs a table: set model.feature_buckets, say to 1024"
+            )
+        return self
 
     @property
     def site(self) -> str:

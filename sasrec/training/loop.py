@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sasrec.config import ModelConfig, TrainConfig
+from sasrec.data.digest import digest_of
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
@@ -132,10 +133,10 @@ def train(
                 "model": model_config.model_dump(),
                 "train": train_config.model_dump(exclude={"epochs", "patience"}),
                 "data": _digest(train, vocabulary),
-                "weights": None if weights is None else _digest_of(weights),
+                "weights": None if weights is None else digest_of(weights),
                 "item_features": item_features
-                and _digest_of(item_features.rows, item_features.offsets),
-                "warm_start": warm_start and _digest_of(*_weights(warm_start)),
+                and digest_of(item_features.rows, item_features.offsets),
+                "warm_start": warm_start and digest_of(*_weights(warm_start)),
             },
         )
         trainer.resume()
@@ -386,13 +387,6 @@ def _digest(train: PackedSequences, vocabulary: Vocabulary) -> str:
     for array in (train.items, train.cu_seqlens, train.timestamps):
         digest.update(array.tobytes())
     digest.update("\0".join(vocabulary.item_ids).encode())
-    return digest.hexdigest()[:16]
-
-
-def _digest_of(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()[:16]
 
 
