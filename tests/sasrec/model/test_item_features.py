@@ -124,9 +124,9 @@ def test_columns_that_group_items_are_chosen_by_themselves():
         feature_columns(table.select(["item_id", "serial"]), None)
     with pytest.raises(DataError, match="column 'colour' is missing"):
         feature_columns(table, ["colour"])
+    moments = table.append_column("when", pa.array([0] * count, pa.timestamp("us")))
     with pytest.raises(DataError, match="column 'when' is timestamp"):
-        when = pa.array([0] * count, pa.timestamp("us"))
-        described_items(table.append_column("when", when), ["when"])
+        described_items(moments, ["when"])
 
 
 def test_features_are_read_back(tmp_path):
