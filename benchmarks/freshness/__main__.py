@@ -16,9 +16,13 @@ from typing import Any
 
 import torch
 
+from benchmarks.freshness import live
+from benchmarks.freshness.featured import compare_features
 from benchmarks.freshness.folds import Site
 from benchmarks.freshness.refitted import compare_refits
 from benchmarks.freshness.summary import print_table, summarise
+from benchmarks.freshness.warm_started import compare_starts
+from benchmarks.freshness.weighed import compare_weights
 from benchmarks.provenance import provenance
 from sasrec.config import Preset, preset
 
@@ -26,6 +30,16 @@ RESULTS = Path(__file__).parents[1] / "results"
 PRESETS = {"amazon-beauty-5core": "sparse"}
 PARTS: dict[str, Callable[[Site, Preset, Path], dict[str, Any]]] = {
     "refit": compare_refits,
+    "warm-start": compare_starts,
+    "item-features": compare_features,
+    "weights": compare_weights,
+}
+LIVE = "live"
+# What a data set can be asked; Amazon Beauty has neither columns of items nor impressions.
+OF_DATASET = {
+    "simulated": [*PARTS, LIVE],
+    "ml-100k": ["refit", "warm-start", "item-features"],
+    "amazon-beauty-5core": ["refit", "warm-start"],
 }
 
 
@@ -35,16 +49,21 @@ def write_result(part: str, seed: int, arguments: argparse.Namespace) -> None:
     target = RESULTS / f"freshness-{arguments.dataset}" / f"{name}.json"
     if target.exists():
         return
-    site = Site.read(arguments.dataset, arguments.data_dir)
-    chosen = preset(PRESETS.get(arguments.dataset, "default"), seed=seed)
-    result = PARTS[part](site, chosen, arguments.work_dir / arguments.dataset / name)
+    result: dict[str, Any]
+    if part == LIVE:
+        chosen = live.RECIPE.with_overrides(seed=seed)
+        result = live.play(seed)
+    else:
+        site = Site.read(arguments.dataset, arguments.data_dir)
+        chosen = preset(PRESETS.get(arguments.dataset, "default"), seed=seed)
+        result = PARTS[part](site, chosen, arguments.work_dir / arguments.dataset / name)
+        result["split_sha256"] = site.split.sha256
     result = {
         "part": part,
         "seed": seed,
         **result,
         "model": chosen.model.model_dump(),
         "train": chosen.train.model_dump(),
-        "split_sha256": site.split.sha256,
         "provenance": provenance(),
     }
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,15 +73,15 @@ def write_result(part: str, seed: int, arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Fill what is missing, then sum up all there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", default="simulated")
+    parser.add_argument("--dataset", choices=OF_DATASET, default="simulated")
     parser.add_argument("--data-dir", help="folder of the raw data; downloaded without it")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=[*PARTS, LIVE], help="all by default")
     parser.add_argument("--work-dir", type=Path, default=Path("runs/freshness"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    for part in arguments.parts:
+    for part in arguments.parts or OF_DATASET[arguments.dataset]:
         for seed in arguments.seeds:
             write_result(part, seed, arguments)
     summary = summarise(RESULTS / f"freshness-{arguments.dataset}")

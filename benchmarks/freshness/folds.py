@@ -37,7 +37,7 @@ class Site:
         """Load, clean and split a named data set that has times."""
         source, _ = clean(load(dataset, data_dir=data_dir))
         split = global_time(source.interactions, items=source.items)
-        return cls(source, split, _sequences(source, split))
+        return cls(source, split, sequences_of(source, split))
 
     def learning_until(self, moment: datetime) -> SequenceDataset:
         """The same folds for a model that learns from all events before `moment`.
@@ -45,7 +45,7 @@ class Site:
         Its validation fold holds events that it has learned from, if `moment` is after t1: nothing
         may be chosen by it.
         """
-        return _sequences(self.source, learning_until(self.split, self.source, moment))
+        return sequences_of(self.source, learning_until(self.split, self.source, moment))
 
 
 def learning_until(split: Split, source: Source, moment: datetime) -> Split:
@@ -62,7 +62,8 @@ def learning_until(split: Split, source: Source, moment: datetime) -> Split:
     return replace(split, cutoffs=pa.concat_tables([train, others]), known_items=sorted(known))
 
 
-def _sequences(source: Source, split: Split) -> SequenceDataset:
+def sequences_of(source: Source, split: Split) -> SequenceDataset:
+    """The sequences of a split, without a feature store in between."""
     histories = histories_before(source.interactions, split.cutoffs)
     return SequenceDataset.from_histories(split, histories)
 
