@@ -59,6 +59,9 @@ def main(
     typer.echo(json.dumps({name: result[name] for name in ("s3", "file")}, indent=2))
 
 
+_barrier: Any = None  # of the writer's process
+
+
 def race(location: str, writers: int, generations: int) -> dict[str, Any]:
     """Let `writers` processes change the aliases `generations` times in all.
 

@@ -169,8 +169,9 @@ def padded(problem: Problem, *, dropout_p: float = 0.0, masked: bool = False) ->
 
     def call() -> tuple[Tensor, Tensor, list[Tensor]]:
         mask = problem.mask if masked else None
+        q, k, v = problem.padded
         out = F.scaled_dot_product_attention(
-            *problem.padded, attn_mask=mask, dropout_p=dropout_p, is_causal=not masked
+            q, k, v, attn_mask=mask, dropout_p=dropout_p, is_causal=not masked
         )
         return out, problem.d_padded, problem.padded
 

@@ -26,7 +26,7 @@ from benchmarks.provenance import provenance
 from kernels import next_item_cross_entropy, reference, sampled_cross_entropy
 
 RESULTS = Path(__file__).parent / "results"
-IMPLEMENTATIONS = {
+IMPLEMENTATIONS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "streamed": (next_item_cross_entropy, sampled_cross_entropy),
     "plain": (reference.next_item_cross_entropy, reference.sampled_cross_entropy),
 }

@@ -23,7 +23,8 @@ DIM, BLOCKS, HEADS, MAX_LENGTH, BATCH_USERS = 50, 2, 1, 200, 128
 
 
 # RecTools copies the trainer with its callbacks, so what they find out is kept here.
-SECONDS, NDCG = [], []
+SECONDS: list[float] = []
+NDCG: list[float] = []
 
 
 class EpochTimes(Callback):

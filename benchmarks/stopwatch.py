@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ def wall_seconds(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def in_turns(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
+def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, list[float]]:
     """Wall seconds of each, interleaved, so that a disturbance of the machine falls on all."""
     for run in runs.values():
         wall_seconds(run)

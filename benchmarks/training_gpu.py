@@ -72,6 +72,9 @@ class PaddedSASRec(SASRec):
         lengths: of the sequences of the one batch it will read.
     """
 
+    real: Tensor
+    slot: Tensor
+
     def __init__(self, config: ModelConfig, num_items: int, lengths: Tensor) -> None:
         super().__init__(config, num_items)
         for block in self.blocks:
@@ -91,13 +94,15 @@ class PaddedSASRec(SASRec):
         """(T, dim)."""
         padded = F.pad(items, (1, 0))[self.slot]
         x = F.embedding(padded, self.item_matrix() if item_matrix is None else item_matrix)
-        x = self.dropout(x + self.position_embedding.weight[: padded.shape[1]])
+        if self.position_embedding is not None:
+            x = x + self.position_embedding.weight[: padded.shape[1]]
+        x = self.dropout(x)
         for block in self.blocks:
             x = block(x, cu_seqlens, timestamps)
         return self.norm(x).flatten(0, 1)[self.real]
 
 
-class TorchCrossEntropy:
+class TorchCrossEntropy(Objective):
     """The full softmax with its logits in memory."""
 
     def losses(
@@ -139,19 +144,30 @@ def batch_of(data: SequenceDataset, chosen: Preset) -> StepInputs:
     batches.budget = chosen.train.batch_tokens
     batch = batches.load(batches.epoch(0)[0])
     weights = torch.full((batch.tokens,), 1 / batch.tokens)
-    packed = (batch.items, batch.cu_seqlens, batch.timestamps, batch.targets, weights)
-    return StepInputs(*(tensor.cuda() for tensor in packed), None)
+    return StepInputs(
+        batch.items.cuda(),
+        batch.cu_seqlens.cuda(),
+        batch.timestamps.cuda(),
+        batch.targets.cuda(),
+        weights.cuda(),
+        negatives=None,
+    )
 
 
 def updates(chosen: Preset, num_items: int, inputs: StepInputs) -> dict[str, Update]:
     """Ours and the padded one, of the same architecture."""
     counts = torch.ones(num_items + 1, dtype=torch.int64)
-    own = Objective(chosen.train, counts, cold_items_compete=True, device=torch.device("cuda"))
+
+    def objective(kind: type[Objective]) -> Objective:
+        return kind(chosen.train, counts, cold_items_compete=True, device=torch.device("cuda"))
+
     lengths = inputs.cu_seqlens.diff().cpu()
     return {
-        "ours": Update(SASRec(chosen.model, num_items).cuda(), own, chosen.train),
+        "ours": Update(SASRec(chosen.model, num_items).cuda(), objective(Objective), chosen.train),
         "padded": Update(
-            PaddedSASRec(chosen.model, num_items, lengths).cuda(), TorchCrossEntropy(), chosen.train
+            PaddedSASRec(chosen.model, num_items, lengths).cuda(),
+            objective(TorchCrossEntropy),
+            chosen.train,
         ),
     }
 
@@ -195,9 +211,9 @@ def throughput(data: SequenceDataset, chosen: Preset, repeats: int) -> dict[str,
         runs[f"{name}, eager"] = partial(many, run)
         runs[f"{name}, graph"] = partial(many, as_graph(run))
     for name, seconds in stopwatch.in_turns(runs, repeats).items():
-        update, form = name.split(", ")
+        arm, form = name.split(", ")
         rates = [tokens * STEPS / second for second in seconds]
-        report[update][form] = {
+        report[arm][form] = {
             "tokens_per_second": float(np.median(rates)),
             "ms_per_update": stopwatch.summary([second / STEPS for second in seconds]),
         }

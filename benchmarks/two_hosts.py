@@ -313,7 +313,7 @@ def main(
             trained = train_on_two(folder / "work", folder / lose.__name__, lose)
             assert trained.lost is not None, f"{lose.__name__}: the training was over before"
             two[f"lost: {trained.lost['what']}"] = trained
-    result = {
+    result: dict[str, Any] = {
         "provenance": provenance(),
         "model": config.model.model_dump(),
         "train": config.train.model_dump(),
@@ -342,7 +342,7 @@ def main(
         },
     }
     output.write_text(json.dumps(result, indent=2) + "\n")
-    for label, row in result["two hosts"].items():  # type: ignore[index]
+    for label, row in result["two hosts"].items():
         shown = {k: v for k, v in row.items() if k not in ("losses", "ndcg@10")}
         typer.echo(f"{label}: {json.dumps(shown)}")
 

@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ class _World:
             "resamples": RESAMPLES,
         }
 
-    def judge(self, model: Scorer, baselines: list[Scorer]) -> dict[str, Any]:
+    def judge(self, model: Scorer, baselines: Sequence[Scorer]) -> dict[str, Any]:
         """One evaluation with the verdict of the built-in gates."""
         evaluation = evaluate(
             model, self.test, self.catalogue, split={"kind": "made up"}, baselines=baselines

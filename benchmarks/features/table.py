@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 Results = dict[str, Any]
@@ -20,6 +21,16 @@ class Row:
     target: float | None
     unit: str
     value: Callable[[Results], float | None]
+
+
+def _figure(*path: str) -> Callable[[Results], float | None]:
+    def value(results: Results) -> float | None:
+        found: Any = results
+        for name in path:
+            found = found[name]
+        return found
+
+    return value
 
 
 def table(results: Results) -> str:
@@ -55,13 +66,13 @@ def _builds() -> list[Row]:
                 f"build + extraction, {name} interactions",
                 target,
                 "s",
-                lambda r, part=part: r[part]["build_and_extract_s"],
+                _figure(part, "build_and_extract_s"),
             ),
             Row(
                 f"peak memory, {name}",
                 12,
                 "GiB",
-                lambda r, part=part: r[part]["peak_memory_gib"],
+                _figure(part, "peak_memory_gib"),
             ),
         ]
     for small, large, name in (
@@ -73,18 +84,22 @@ def _builds() -> list[Row]:
                 f"time per interaction, {name}",
                 1.2,
                 "×",
-                lambda r, small=small, large=large: _growth(
-                    r[f"build {small}"], r[f"build {large}"]
-                ),
+                partial(_growth, f"build {small}", f"build {large}"),
             )
         )
     return rows
 
 
-def _growth(smaller: dict[str, Any], larger: dict[str, Any]) -> float:
+def _growth(small: str, large: str, results: Results) -> float:
     """Time per event at the larger size against the smaller: 1 is linear."""
+    smaller, larger = results[small], results[large]
     key = "build_and_extract_s"
     return float((larger[key] / larger["events"]) / (smaller[key] / smaller["events"]))
+
+
+def _lost_or_repeated(part: str, results: Results) -> float:
+    appends = results[part]["4_processes"]
+    return appends["lost"] + appends["repeated"]
 
 
 def _histories() -> list[Row]:
@@ -105,13 +120,13 @@ def _histories() -> list[Row]:
                         f"{what}, {who}, p50",
                         None,
                         "ms",
-                        lambda r, k=(part, processes, name): r[k[0]][k[1]][k[2]]["p50"],
+                        _figure(part, processes, name, "p50"),
                     ),
                     Row(
                         f"{what}, {who}, p99",
                         target,
                         "ms",
-                        lambda r, k=(part, processes, name): r[k[0]][k[1]][k[2]]["p99"],
+                        _figure(part, processes, name, "p99"),
                     ),
                 ]
         rows += [
@@ -119,15 +134,13 @@ def _histories() -> list[Row]:
                 f"lost or repeated of 4 × 1,000 appends, {store}",
                 0,
                 "events",
-                lambda r, part=part: (
-                    r[part]["4_processes"]["lost"] + r[part]["4_processes"]["repeated"]
-                ),
+                partial(_lost_or_repeated, part),
             ),
             Row(
                 f"append here to visible there, {store}, p99",
                 20,
                 "ms",
-                lambda r, part=part: r[part]["freshness_ms"]["p99"],
+                _figure(part, "freshness_ms", "p99"),
             ),
         ]
     return rows

@@ -6,6 +6,7 @@ Each turns one history into the scores of the whole catalogue, on one thread, in
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,7 @@ def compare_runtimes(model_dir: Path, folder: Path, lengths: tuple[int, ...]) ->
     for length in lengths:
         history = histories[length]
         _check_agreement({name: score(*history) for name, score in runtimes.items()})
-        calls = {
-            name: (lambda score=score, history=history: score(*history))
-            for name, score in runtimes.items()
-        }
+        calls = {name: partial(score, *history) for name, score in runtimes.items()}
         seconds = in_turns(calls, REPEATS)
         result[f"history_{length}"] = {name: summary(found) for name, found in seconds.items()}
     return result

@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from serving import metrics
 from serving.api import console
 from serving.api.errors import BODY_RESPONSES, RESPONSES, Refusal, install_handlers
-from serving.api.guard import Gate, Limits
+from serving.api.guard import Guard, Limits
 from serving.events.writer import LogUnavailable
 from serving.registry import RegistryError
 from serving.schemas import (
@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(
-        Gate,
+        Guard,
         keys=None if settings.insecure else ApiKeys.load(settings.api_keys_file),
         limits=Limits(body_bytes=settings.max_body_bytes, pending=settings.max_pending),
     )

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 
 from serving.schemas import Problem
 
@@ -21,17 +21,27 @@ BODY_RESPONSES = RESPONSES | {
 }
 
 
-class HistoryAway(RuntimeError):
-    """The online history cannot be read now."""
-
-
 class Refusal(Exception):
-    """A request that is answered with an error."""
+    """A request that is answered with an error, in the body of `serving.schemas.Problem`."""
 
     def __init__(self, status: int, error: str, field: str | None = None) -> None:
         super().__init__(error)
-        self.status = status
-        self.problem = Problem(error=error, field=field)
+        self.status, self.error, self.field = status, error, field
+
+    @property
+    def body(self) -> bytes:
+        """What the client reads, as JSON."""
+        return orjson.dumps({"error": self.error, "field": self.field})
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Those that belong to the status, lower case."""
+        headers = {"content-type": "application/json"}
+        if self.status in (429, 503):
+            headers["retry-after"] = "1"
+        if self.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        return headers
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -42,8 +52,7 @@ def install_handlers(app: FastAPI) -> None:
 
 async def _refuse(_: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, Refusal)
-    headers = {"Retry-After": "1"} if refusal.status == 503 else {}
-    return JSONResponse(refusal.problem.model_dump(), refusal.status, headers)
+    return Response(refusal.body, refusal.status, refusal.headers)
 
 
 async def _refuse_parameters(request: Request, error: Exception) -> Response:

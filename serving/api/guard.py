@@ -7,10 +7,10 @@ every answer, under a route name from a fixed set.
 from dataclasses import dataclass
 from time import perf_counter
 
-import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving import metrics
+from serving.api.errors import Refusal
 from serving.security import LOOPBACK, ApiKeys, Role
 
 JSON = b"application/json"
@@ -60,16 +60,7 @@ class Limits:
     pending: int
 
 
-class Refused(Exception):
-    """Answer `status` now."""
-
-    def __init__(self, status: int, error: str) -> None:
-        super().__init__(error)
-        self.status = status
-        self.error = error
-
-
-class Gate:
+class Guard:
     """ASGI middleware in front of the application.
 
     Args:
@@ -99,7 +90,7 @@ class Gate:
 
         try:
             await self._admit(route, scope, receive, watch)
-        except Refused as refusal:
+        except Refusal as refusal:
             await _answer(refusal, watch)
         finally:
             metrics.observe_request(route.name, status, perf_counter() - started)
@@ -111,9 +102,9 @@ class Gate:
             await self.app(scope, receive, send)
             return
         if self.pending >= self.limits.pending:
-            raise Refused(503, "busy; try again")
+            raise Refusal(503, "busy; try again")
         if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != JSON:
-            raise Refused(415, "the body must be application/json")
+            raise Refusal(415, "the body must be application/json")
         body = await self._read_body(headers, receive)
         self.pending += 1
         metrics.IN_FLIGHT.set(self.pending)
@@ -126,19 +117,19 @@ class Gate:
     def _authenticate(self, route: Route, scope: Scope, headers: dict[bytes, bytes]) -> None:
         if self.keys is None:
             if scope["client"] is None or scope["client"][0] not in LOOPBACK:
-                raise Refused(403, "this server has no keys and answers its own machine only")
+                raise Refusal(403, "this server has no keys and answers its own machine only")
             return
         if route.role is None:
             return
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer" or not key:
-            raise Refused(401, "send 'Authorization: Bearer KEY'")
+            raise Refusal(401, "send 'Authorization: Bearer KEY'")
         if not self.keys.allow(key.strip(), route.role):
-            raise Refused(403, f"this key does not open the role '{route.role}'")
+            raise Refusal(403, f"this key does not open the role '{route.role}'")
 
     async def _read_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         """The whole body; refused as soon as it is known to be too large."""
-        too_large = Refused(413, f"the body is larger than {self.limits.body_bytes} bytes")
+        too_large = Refusal(413, f"the body is larger than {self.limits.body_bytes} bytes")
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > self.limits.body_bytes:
             raise too_large
@@ -147,7 +138,7 @@ class Gate:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Refused(400, "the connection closed before the body was complete")
+                raise Refusal(400, "the connection closed before the body was complete")
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if size > self.limits.body_bytes:
@@ -170,12 +161,8 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _answer(refusal: Refused, send: Send) -> None:
-    body = orjson.dumps({"error": refusal.error, "field": None})
-    headers = [(b"content-type", JSON), (b"content-length", str(len(body)).encode())]
-    if refusal.status in (429, 503):
-        headers.append((b"retry-after", b"1"))
-    if refusal.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+async def _answer(refusal: Refusal, send: Send) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in refusal.headers.items()]
+    headers.append((b"content-length", str(len(refusal.body)).encode()))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": refusal.body})

@@ -10,7 +10,6 @@ from feature_repo.history import open_history
 from feature_repo.online import OnlineHistory, Unavailable
 from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
-from serving.api.errors import HistoryAway
 from serving.engine.engine import Engine
 from serving.engine.recommendation import Recommendation, recommend, recommend_popular
 from serving.engine.request_history import History, example_users, merge
@@ -24,6 +23,10 @@ from serving.worker.admission import Queue
 from serving.worker.hot_swap import LiveModels
 
 logger = logging.getLogger(__name__)
+
+
+class HistoryAway(RuntimeError):
+    """The online history cannot be read now."""
 
 
 class Worker:

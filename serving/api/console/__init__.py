@@ -8,8 +8,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from serving.api.errors import HistoryAway, Refusal
+from serving.api.errors import Refusal
 from serving.schemas import ItemId, ItemInfo, ItemList, ServingStatus, UserHistoryItem, UserId
+from serving.worker.worker import HistoryAway
 
 router = APIRouter()
 

@@ -4,7 +4,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from serving.api.app import create_app
-from serving.api.guard import ROUTES, Gate, Limits
+from serving.api.guard import ROUTES, Guard, Limits
 from serving.security import ROLES, ApiKeys, create_keys
 from tests.serving.sites import KEYS
 
@@ -80,7 +80,7 @@ async def _overload():
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    gate = Gate(app, keys=None, limits=Limits(body_bytes=1024, pending=2))
+    guard = Guard(app, keys=None, limits=Limits(body_bytes=1024, pending=2))
     answers = []
 
     async def ask():
@@ -99,7 +99,7 @@ async def _overload():
             "client": ("127.0.0.1", 1),
             "headers": [(b"content-type", b"application/json")],
         }
-        await gate(scope, receive, send)
+        await guard(scope, receive, send)
         answers.append((sent[0]["status"], dict(sent[0]["headers"]).get(b"retry-after")))
 
     tasks = [asyncio.create_task(ask()) for _ in range(5)]
@@ -108,7 +108,7 @@ async def _overload():
     release.set()
     await asyncio.gather(*tasks)
     assert answers[3:] == [(200, None)] * 2
-    assert gate.pending == 0
+    assert guard.pending == 0
 
 
 def test_keys_are_made_once_for_this_user_alone(tmp_path):

@@ -1,0 +1,1 @@
+"""What is measured, each a command with committed results: `python -m benchmarks.NAME --help`."""
