@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -46,23 +46,6 @@ class DataConfig(_Section):
     )
 
 
-class TrainSettings(TrainConfig):
-    """How the model is fitted, and what a run adds to that."""
-
-    warm_start: Literal["none", "champion"] = Field(
-        default="none",
-        description="Begin from the champion's weights, where it has learned from nothing that "
-        "this run evaluates on and has the same architecture.",
-    )
-    propensity_weights: bool = Field(
-        default=False,
-        description="Weigh events that a served slot led to by the inverse of its propensity.",
-    )
-    propensity_clip: float = Field(
-        default=10.0, ge=1, description="Largest such weight, as a multiple of the median one."
-    )
-
-
 class SplitConfig(_Section):
     """How time is cut into training, validation and test."""
 
@@ -77,7 +60,7 @@ class RunConfig(_Section):
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()
     model: ModelConfig
-    train: TrainSettings
+    train: TrainConfig
     gates: GateConfig
 
     @model_validator(mode="after")
