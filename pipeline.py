@@ -2,7 +2,7 @@
 
 interactions ─ ingest ─ publish_features ─ extract_sequences ─ train ─ evaluate ─ gate
                                                                                    │ promote
-                                                                     deploy ─ register
+                                                                deploy ─ register ─ refit
 """
 
 import json
@@ -25,6 +25,7 @@ from components.extract_sequences import extract_sequences
 from components.gate import gate
 from components.ingest import ingest
 from components.publish_features import publish_features
+from components.refit import refit
 from components.register import register
 from components.runners.cluster import EXPERIMENT, Cluster
 from components.runners.cluster_run import Outcome, watch_run
@@ -50,7 +51,7 @@ def sasrec_pipeline(
     run_dir: str = f"{CLUSTER_HOME}/runs/[[RunUUID]]",
 ):
     """`config` is a RunConfig as JSON; `home` holds feature store, models and event log."""
-    data = ingest(config=config, run_dir=run_dir).outputs
+    data = ingest(config=config, home=home, run_dir=run_dir).outputs
     features = publish_features(
         home=home,
         run_dir=run_dir,
@@ -59,7 +60,7 @@ def sasrec_pipeline(
         impressions=data["impressions"],
         split=data["split"],
     )
-    sequences = extract_sequences(
+    extracted = extract_sequences(
         config=config,
         home=home,
         run_dir=run_dir,
@@ -68,9 +69,11 @@ def sasrec_pipeline(
         items=data["items"],
         impressions=data["impressions"],
         split=data["split"],
-    ).output
+    ).outputs
+    sequences, current = extracted["sequences"], extracted["current"]
     model = train(config=config, home=home, run_dir=run_dir, sequences=sequences).output
     evaluation = evaluate(
+        config=config,
         home=home,
         run_dir=run_dir,
         sequences=sequences,
@@ -81,16 +84,28 @@ def sasrec_pipeline(
     ).outputs["evaluation"]
     verdict = gate(config=config, run_dir=run_dir, evaluation=evaluation)
     with dsl.If(verdict.outputs["Output"] == "promote", name="promoted"):
-        version = register(
+        refitted = refit(
+            config=config,
             home=home,
             run_dir=run_dir,
-            interactions=data["interactions"],
-            items=data["items"],
             sequences=sequences,
+            current=current,
             model=model,
             evaluation=evaluation,
-        ).outputs["Output"]
-        deploy(home=home, run_dir=run_dir, version=version, sequences=sequences)
+        )
+        with dsl.If(refitted.outputs["Output"] == "promote", name="fit-to-serve"):
+            version = register(
+                home=home,
+                run_dir=run_dir,
+                interactions=data["interactions"],
+                items=data["items"],
+                sequences=sequences,
+                current=current,
+                shipped=refitted.outputs["shipped"],
+                shipment=refitted.outputs["shipment"],
+                evaluation=evaluation,
+            ).outputs["Output"]
+            deploy(home=home, run_dir=run_dir, version=version, sequences=sequences)
 
 
 class SplitKind(StrEnum):
@@ -128,6 +143,12 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="One setting: train.epochs=3 (repeatable).")
 ]
 
+Refresh = Annotated[
+    bool,
+    typer.Option(
+        help="A quick run between nights: continue from the champion, learn from what is new.",
+    ),
+]
 Gates = Annotated[
     Path, typer.Option(help="What a model must show before it serves.", show_default="built in")
 ]
@@ -171,6 +192,7 @@ def run(
     split: Split = SplitKind.GLOBAL_TIME,
     preset: Preset = "default",
     set_: Overrides = None,
+    refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
     home: Annotated[
         Path | None, typer.Option(help="Features, models and logs [default: var/<data set>].")
@@ -183,7 +205,7 @@ def run(
     ] = None,
 ) -> None:
     """Run the whole pipeline on this machine: from interactions to a recommender that answered."""
-    config = _config(dataset, data_dir, column, split, preset, set_, gates)
+    config = _config(dataset, data_dir, column, split, preset, set_, gates, refresh)
     home = home or Path("var") / config.site
     run_dir = run_dir or Path("runs") / new_run_id(config.site)
     summary = run_local(sasrec_pipeline, config, home, run_dir, Console(file=sys.stdout))
@@ -229,6 +251,7 @@ def submit(
     split: Split = SplitKind.GLOBAL_TIME,
     preset: Preset = "default",
     set_: Overrides = None,
+    refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
     platform: Platform = None,
     name: Annotated[
@@ -240,7 +263,7 @@ def submit(
     timeout: Timeout = None,
 ) -> None:
     """Start one run on Kubeflow Pipelines."""
-    config = _config(dataset, data_dir, column, split, preset, set_, gates)
+    config = _config(dataset, data_dir, column, split, preset, set_, gates, refresh)
     cluster = Cluster(Endpoint.from_environment())
     with _package(platform) as package:
         run_id = cluster.submit(
@@ -265,6 +288,7 @@ def schedule(
     split: Split = SplitKind.GLOBAL_TIME,
     preset: Preset = "default",
     set_: Overrides = None,
+    refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
     platform: Platform = None,
     name: Annotated[str | None, typer.Option(help="[default: the data set's name]")] = None,
@@ -272,7 +296,7 @@ def schedule(
     tag: Tags = None,
 ) -> None:
     """Run on a schedule: create the recurring run, or change the one of that name."""
-    config = _config(dataset, data_dir, column, split, preset, set_, gates)
+    config = _config(dataset, data_dir, column, split, preset, set_, gates, refresh)
     cluster = Cluster(Endpoint.from_environment())
     with _package(platform) as package:
         scheduled = cluster.schedule(
@@ -318,6 +342,7 @@ def _config(
     preset: str,
     overrides: list[str] | None,
     gates: Path,
+    refresh: bool = False,
 ) -> RunConfig:
     data: dict[str, Any] = {
         "dataset": dataset,
@@ -326,7 +351,10 @@ def _config(
     }
     if dataset not in sources.NAMED:
         data["dataset"] = str(Path(dataset).resolve())
-    sections = {"data": data, "split": {"kind": split.value}}
+    sections: dict[str, dict[str, Any]] = {"data": data, "split": {"kind": split.value}}
+    if refresh:  # of what is new; the refit then learns from all of it
+        sections["refresh"] = {"enabled": True}
+        sections["split"] |= {"validation_fraction": 0.1, "test_fraction": 0.4}
     return build_config(preset, overrides or [], sections, gates)
 
 

@@ -8,6 +8,7 @@ from components.support.image import IMAGE
 @component(base_image=IMAGE, install_kfp_package=False)
 def ingest(
     config: str,
+    home: str,
     run_dir: str,
     interactions: Output[Dataset],
     items: Output[Dataset],
@@ -21,6 +22,7 @@ def ingest(
 
     import pyarrow.parquet as pq
 
+    from components.support.champion import champion_of_refresh
     from components.support.settings import RunConfig
     from components.support.stage import stage
     from sasrec.data import cleaning as quality
@@ -40,7 +42,8 @@ def ingest(
         source, report = quality.clean(source)
         if run.model.feature_buckets:
             feature_columns(source.items, run.data.feature_columns)  # a missing one ends the run
-        cut = splits.split_source(source, **run.split.model_dump())
+        since = champion_of_refresh(Path(home)).seen_until if run.refresh.enabled else None
+        cut = splits.split_source(source, **run.split.model_dump(), since=since)
         pq.write_table(source.interactions, interactions.path)
         pq.write_table(source.items, items.path)
         pq.write_table(source.impressions, impressions.path)

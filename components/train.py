@@ -23,20 +23,24 @@ def train(
 
     from components.nodes.train_job import TrainJobSettings
     from components.support.fingerprint import training_key
+    from components.support.sequence_extras import SequenceExtras
     from components.support.settings import RunConfig
     from components.support.stage import stage
-    from components.support.training_work import TrainingWork
-    from components.support.warm_start import choose_warm_start
+    from components.support.training_plan import TrainingPlan
+    from sasrec.data.dataset import SequenceDataset
 
     with stage("train", run_dir) as current:
         run = RunConfig.parse(config)
-        work = TrainingWork.load(run, Path(sequences.path))
-        split = work.dataset.description
-        start = choose_warm_start(run, Path(home), split)
-        key = training_key(run, split["sha256"], work.digest, start.version)
+        dataset = SequenceDataset.load(Path(sequences.path))
+        extras = SequenceExtras.load(run, Path(sequences.path))
+        plan = TrainingPlan.of(run, Path(home), dataset.description)
+        key = training_key(
+            plan.recipe, dataset.description["sha256"], plan.warm_started_from, extras.digest
+        )
         progress_dir = Path(home) / "training" / key
         (current.run_dir / "training_dir").write_text(str(progress_dir))
-        if nodes := TrainJobSettings.from_environment():
+        nodes = TrainJobSettings.from_environment()
+        if nodes and not run.refresh.enabled:  # a refresh is over before nodes have started
             from components.nodes.train_on_nodes import NAMESPACE_FILE, train_on_nodes
             from serving.release.kubernetes import connect
 
@@ -47,22 +51,18 @@ def train(
                 progress_dir,
                 connect(),
                 NAMESPACE_FILE.read_text(),
-                warm_start=start.directory,
+                warm_start=plan.champion,
             )
         else:
-            result = work.train(progress_dir, warm_start=start.directory)
+            result = plan.train(dataset, extras, progress_dir)
         result.recommender.save(Path(model.path))
         shutil.copy(progress_dir / "train.jsonl", current.run_dir / "train.jsonl")
         shutil.rmtree(progress_dir)
         model.framework = "pytorch"
         model.metadata.update(best_epoch=result.best_epoch)
-        if start.version:
-            model.metadata["warm_started_from"] = start.version
-        training = work.describe() | {"warm_start": start.detail}
+        training = {"warm_started_from": plan.warm_started_from, "warm_start": plan.start}
         (current.run_dir / "training.json").write_text(json.dumps(training))
         current.detail = (
             f"best epoch {result.best_epoch} of {len(result.history)}, "
             f"validation NDCG@10 {result.best_ndcg:.4f}"
-        )
-        if start.detail:
-            current.detail += f", {start.detail}"
+        ) + (f", {plan.start}" if plan.start else "")

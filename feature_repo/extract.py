@@ -1,6 +1,6 @@
 """Training sequences from the feature store, point in time."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feature_repo.definitions import SERVICE
+from feature_repo.publish import read_report
 from feature_repo.store import CUTOFFS, MEMORY_LIMIT, bounded_memory, current_generation, open_store
 from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError
@@ -67,6 +68,25 @@ def sequences_as_of(
         ],
         schema=SEQUENCES,
     )
+
+
+def current_sequences(repo_dir: Path, *, memory_limit: str = MEMORY_LIMIT) -> pa.Table:
+    """Each user's history at the moment of the last publish: `SEQUENCES`, users in order.
+
+    Raises:
+        DataError: nothing is published.
+    """
+    generation = current_generation(repo_dir)
+    as_of = datetime.fromisoformat(read_report(generation)["as_of"])
+    files = [str(path) for path in sorted((generation / "user_sequence").glob("*.parquet"))]
+    with duckdb.connect() as connection:
+        users = connection.read_parquet(files).query(
+            "rows", "SELECT DISTINCT user_id FROM rows ORDER BY user_id"
+        )
+        asked = users.to_arrow_table()
+    cutoff = pa.scalar(as_of + timedelta(microseconds=1), TIMESTAMP)
+    entities = pa.table({"user_id": asked["user_id"], "cutoff": pa.repeat(cutoff, len(asked))})
+    return sequences_as_of(repo_dir, entities, memory_limit=memory_limit)
 
 
 def _lists(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray:

@@ -9,8 +9,11 @@ import shutil
 import sys
 from pathlib import Path
 
+from components.support.champion import recipe_of
+from components.support.sequence_extras import SequenceExtras
 from components.support.settings import RunConfig
-from components.support.training_work import TrainingWork
+from components.support.training_plan import TrainingPlan
+from sasrec.data.dataset import SequenceDataset
 from sasrec.model.recommender import Recommender
 from sasrec.training.loop import TrainResult
 
@@ -18,7 +21,7 @@ SEQUENCES, CONFIG, MODEL, RESULT = "sequences", "config.json", "model", "result.
 WARM_START = "warm_start"
 
 
-def write_work(folder: Path, config: str, sequences: Path, warm_start: Path | None) -> None:
+def write_work(folder: Path, config: str, sequences: Path, warm_start: Recommender | None) -> None:
     """Put what the nodes need into a folder that all of them see.
 
     Args:
@@ -27,20 +30,18 @@ def write_work(folder: Path, config: str, sequences: Path, warm_start: Path | No
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copytree(sequences, folder / SEQUENCES, dirs_exist_ok=True)
     if warm_start is not None:
-        # Not with its mode: the store's files are read-only, and a repetition writes them again.
-        shutil.copytree(
-            warm_start, folder / WARM_START, dirs_exist_ok=True, copy_function=shutil.copyfile
-        )
+        warm_start.save(folder / WARM_START)
     (folder / CONFIG).write_text(config)
 
 
 def train_in(folder: Path) -> None:
     """Train as the folder says; the first process leaves the model there, and the result last."""
     run = RunConfig.parse((folder / CONFIG).read_text())
-    warm_start = folder / WARM_START
-    result = TrainingWork.load(run, folder / SEQUENCES).train(
-        folder, warm_start=warm_start if warm_start.exists() else None
-    )
+    recipe = recipe_of(run, None)
+    start = folder / WARM_START
+    plan = TrainingPlan(recipe, recipe.train, Recommender.load(start) if start.exists() else None)
+    dataset = SequenceDataset.load(folder / SEQUENCES)
+    result = plan.train(dataset, SequenceExtras.load(run, folder / SEQUENCES), folder)
     if int(os.environ.get("RANK", 0)) == 0:
         result.recommender.save(folder / MODEL)
         summary = {"best_epoch": result.best_epoch, "best_ndcg": result.best_ndcg}

@@ -14,6 +14,7 @@ from kubernetes import client
 from components.nodes.train_job import TrainJobSettings
 from components.nodes.train_job_manifest import API_GROUP, API_VERSION, train_job
 from components.nodes.train_node import read_result, write_work
+from sasrec.model.recommender import Recommender
 from sasrec.training.loop import TrainResult
 from serving.release.kubernetes import ApiFailure, broken_pod, call
 
@@ -35,7 +36,7 @@ def train_on_nodes(
     api: client.ApiClient,
     namespace: str,
     *,
-    warm_start: Path | None = None,
+    warm_start: Recommender | None = None,
     poll_seconds: float = 5.0,
 ) -> TrainResult:
     """Train in a TrainJob named after `folder`, which the nodes see under the same path.

@@ -24,6 +24,8 @@ from sasrec.errors import DataError
 from sasrec.evaluation.evaluate import Evaluation
 
 GRACE_SECONDS = 10
+# Of a stage that a repeated run may not reach, and that would then speak for the run before it.
+LEFT_BY_STAGES = ("refit.json", "deployment.json")
 
 
 class StageFailed(RuntimeError):
@@ -55,6 +57,8 @@ def run_local(
         _require_writable(folder)
     for record in (run_dir / "stages").iterdir():
         record.unlink()
+    for left in LEFT_BY_STAGES:
+        (run_dir / left).unlink(missing_ok=True)
     (run_dir / "config.json").write_text(config.model_dump_json(indent=2))
     try:
         with _only_run(home), _ended_with_us():

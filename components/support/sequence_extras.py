@@ -1,6 +1,7 @@
-"""What a run's settings add to its sequences: item features, and weights by propensity."""
+"""What a run's settings put beside its sequences: item features, and weights by propensity."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,54 +9,114 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from components.support.settings import RunConfig
-from sasrec.data.dataset import SequenceDataset
+from sasrec.config import ModelConfig, TrainConfig
+from sasrec.data.digest import digest_of
+from sasrec.data.packed import PackedSequences
 from sasrec.data.propensities import FILE as PROPENSITIES
 from sasrec.data.propensities import logged_propensities, of_histories
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.errors import DataError
 from sasrec.model.item_features import ItemFeatures, described_items, feature_columns
+from sasrec.training.losses import inverse_propensity_weights
 
 ATTRIBUTION = timedelta(hours=24)
 
 
-def known_items(run: RunConfig, met: Sequence[str], items: Path) -> list[str]:
-    """The vocabulary in ascending order: items met or launched, and with features all described.
+@dataclass(frozen=True)
+class RunTables:
+    """The cleaned tables of a run, as Parquet files."""
+
+    interactions: Path
+    items: Path
+    impressions: Path
+
+
+def known_items(run: RunConfig, known: Iterable[str], items: Path) -> list[str]:
+    """A vocabulary in ascending order: `known`, and with features every item that has one.
 
     An item that nobody has met yet is then ranked by what it is.
     """
     if not run.model.feature_buckets:
-        return list(met)
+        return sorted(known)
     table = pq.read_table(items)
     described = described_items(table, feature_columns(table, run.data.feature_columns))
-    return sorted({*met, *described})
+    return sorted({*known, *described})
 
 
-def write_item_features(
-    run: RunConfig, vocabulary: Vocabulary, items: Path, sequences: Path
+def write_extras(
+    run: RunConfig,
+    tables: RunTables,
+    vocabulary: Vocabulary,
+    users: Sequence[str],
+    histories: PackedSequences,
+    folder: Path,
 ) -> None:
-    """Put the features of the vocabulary's items beside the sequences, if the model has any.
+    """Put beside sequences in `folder` what the run's settings ask for.
+
+    Args:
+        users: one id per history.
+        histories: what is learned from, in `vocabulary`.
 
     Raises:
-        DataError: a column is missing, or none groups items and none is named.
+        DataError: a column of the items is missing, or none groups items and none is named.
     """
-    if not run.model.feature_buckets:
-        return
-    table = pq.read_table(items)
-    columns = feature_columns(table, run.data.feature_columns)
-    features = ItemFeatures.of(
-        table, vocabulary, columns=columns, buckets=run.model.feature_buckets
-    )
-    features.save(sequences, columns=columns)
+    if buckets := run.model.feature_buckets:
+        table = pq.read_table(tables.items)
+        columns = feature_columns(table, run.data.feature_columns)
+        features = ItemFeatures.of(table, vocabulary, columns=columns, buckets=buckets)
+        features.save(folder, columns=columns)
+    if run.train.propensity_weights:
+        names = ["user_id", "item_id", "timestamp", "request_id"]
+        found = pq.read_schema(tables.interactions).names
+        events = pq.read_table(tables.interactions, columns=[n for n in names if n in found])
+        slots = pq.read_table(tables.impressions)
+        logged = logged_propensities(events, slots, within=ATTRIBUTION)
+        np.save(folder / PROPENSITIES, of_histories(logged, events, users, histories))
 
 
-def write_propensities(
-    run: RunConfig, dataset: SequenceDataset, interactions: Path, impressions: Path, sequences: Path
-) -> None:
-    """Put the propensity of each training event beside the sequences, if the run weighs by them."""
-    if not run.train.propensity_weights:
-        return
-    names = ["user_id", "item_id", "timestamp", "request_id"]
-    known = [name for name in names if name in pq.read_schema(interactions).names]
-    events = pq.read_table(interactions, columns=known)
-    logged = logged_propensities(events, pq.read_table(impressions), within=ATTRIBUTION)
-    aligned = of_histories(logged, events, dataset.train_users, dataset.train)
-    np.save(sequences / PROPENSITIES, aligned)
+@dataclass(frozen=True)
+class SequenceExtras:
+    """What `write_extras` put beside sequences.
+
+    Attributes:
+        buckets: that the features were hashed into.
+        item_features: of the vocabulary; None where the run takes none.
+        propensities: (T,) of each event that is learned from; None where the run takes none.
+    """
+
+    buckets: int
+    item_features: ItemFeatures | None
+    propensities: np.ndarray | None
+
+    @classmethod
+    def load(cls, run: RunConfig, folder: Path) -> "SequenceExtras":
+        """Read what stands in the folder of the sequences."""
+        propensities = np.load(folder / PROPENSITIES) if run.train.propensity_weights else None
+        return cls(run.model.feature_buckets, ItemFeatures.load(folder), propensities)
+
+    @property
+    def digest(self) -> str:
+        """Of the contents: two trainings on other extras are other trainings."""
+        features = self.item_features
+        arrays = [] if features is None else [features.rows, features.offsets]
+        arrays += [] if self.propensities is None else [self.propensities]
+        return digest_of(*arrays)
+
+    def features_of(self, model: ModelConfig) -> ItemFeatures | None:
+        """The features for a model of this architecture; None if there are none of its size."""
+        return self.item_features if model.feature_buckets == self.buckets else None
+
+    def weigh(self, histories: PackedSequences, config: TrainConfig) -> PackedSequences:
+        """The histories, with what their events weigh under `config`.
+
+        Raises:
+            DataError: it weighs by propensity, and the run has extracted none.
+        """
+        if not config.propensity_weights:
+            return histories
+        if self.propensities is None:
+            raise DataError("training: propensities are missing; set train.propensity_weights")
+        weights = inverse_propensity_weights(self.propensities, config.propensity_clip)
+        if histories.weights is not None:
+            weights = weights * histories.weights
+        return replace(histories, weights=weights)

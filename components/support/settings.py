@@ -4,7 +4,7 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -54,6 +54,57 @@ class SplitConfig(_Section):
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="global-time only")
 
 
+class RefitConfig(_Section):
+    """What is done to a promoted model before it ships."""
+
+    enabled: bool = Field(
+        default=True,
+        description="train the promoted recipe on everything until now and ship that; false ships "
+        "the evaluated model",
+    )
+    how: Literal["scratch", "continue"] = Field(
+        default="continue", description="from scratch, or on from the evaluated weights"
+    )
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="of the refit; by default what validation chose, when continuing the share "
+        "of it that the new events are of all",
+    )
+    minimum_overlap: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="mean share of the evaluated model's top 10 that a refit must keep, on the "
+        "newest users",
+    )
+    maximum_overlap: float = Field(
+        default=1.0, ge=0, le=1, description="and the most that it may keep"
+    )
+    max_score_ms: float = Field(
+        default=50, gt=0, description="median milliseconds in which a refit must rank everything"
+    )
+    min_comparison_users: int = Field(
+        default=1000,
+        ge=1,
+        description="users whose next event a champion has not seen, to compare it as it serves "
+        "where its recipe cannot be trained today",
+    )
+
+
+class RefreshConfig(_Section):
+    """A quick run between nights, which continues from the champion."""
+
+    enabled: bool = Field(default=False, description="as --refresh")
+    replay_share: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="of the users without a new event, how many are learned from again",
+    )
+    epochs: int = Field(default=5, ge=1, description="upper bound; validation chooses")
+
+
 class RunConfig(_Section):
     """Everything that decides the result of a run."""
 
@@ -62,6 +113,8 @@ class RunConfig(_Section):
     model: ModelConfig
     train: TrainConfig
     gates: GateConfig
+    refit: RefitConfig = RefitConfig()
+    refresh: RefreshConfig = RefreshConfig()
 
     @model_validator(mode="after")
     def _features_have_a_table(self) -> "RunConfig":
@@ -102,6 +155,8 @@ def build_config(
         "model": chosen.model.model_dump(),
         "train": chosen.train.model_dump(),
         "gates": GateConfig.load(gates).model_dump(),
+        "refit": {},
+        "refresh": {},
     }
     for section, fields in (sections or {}).items():
         values[section].update(fields)
@@ -151,7 +206,7 @@ def describe_settings() -> str:
 
 def _settings() -> Iterator[tuple[str, str, FieldInfo]]:
     """Section, field and description of all that `--set` can change; gates have their own file."""
-    for section in ("data", "split", "model", "train"):
+    for section in ("data", "split", "model", "train", "refit", "refresh"):
         model = RunConfig.model_fields[section].annotation
         for field, info in model.model_fields.items():  # type: ignore[union-attr]
             yield section, field, info

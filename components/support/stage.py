@@ -20,6 +20,7 @@ STAGES = (
     "train",
     "evaluate",
     "gate",
+    "refit",
     "register",
     "deploy",
 )

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sasrec.data.packed import EvaluationSet, PackedSequences
+from sasrec.data.schema import TIMESTAMP
 from sasrec.data.splits import Split
 from sasrec.data.vocabulary import PADDING, Vocabulary
 
@@ -57,9 +59,7 @@ class SequenceDataset:
             rows = pc.equal(split.cutoffs["fold"], fold)
             users = split.cutoffs.filter(rows)["user_id"]
             history = histories.filter(rows)
-            packed = _pack(
-                history["item_ids"], history["timestamps"], vocabulary, keep_unknown=False
-            )
+            packed = pack_columns(history["item_ids"], history["timestamps"], vocabulary)
             targets = split.targets.filter(pc.equal(split.targets["fold"], fold))
             folds[fold] = (users, packed, _targets_of(users, targets, vocabulary))
         train_users, train, _ = folds["train"]
@@ -71,6 +71,12 @@ class SequenceDataset:
             validation=_with_history("validation", *folds["validation"]),
             test=_with_history("test", *folds["test"]),
         )
+
+    @property
+    def newest_event(self) -> datetime:
+        """When the latest training event happened."""
+        newest = int(self.train.timestamps.max())
+        return pa.scalar(newest, pa.int64()).cast(TIMESTAMP).as_py()
 
     def examples(self, count: int, max_length: int = 20) -> tuple[list[list[str]], list[list[int]]]:
         """Item ids and timestamps of the first `count` test histories, to ask a server with."""
@@ -85,11 +91,11 @@ class SequenceDataset:
         self.vocabulary.save(directory / "vocabulary.json")
         (directory / "split.json").write_text(json.dumps(self.description, indent=2))
         pq.write_table(
-            pa.table({"user_id": self.train_users, **_columns("", self.train)}),
+            pa.table({"user_id": self.train_users, **packed_columns(self.train)}),
             directory / "train.parquet",
         )
         for fold in (self.validation, self.test):
-            columns = _columns("", fold.histories) | _columns("target_", fold.targets)
+            columns = packed_columns(fold.histories) | packed_columns(fold.targets, "target_")
             pq.write_table(
                 pa.table({"user_id": fold.user_ids, **columns}), directory / f"{fold.name}.parquet"
             )
@@ -102,19 +108,20 @@ class SequenceDataset:
             description=json.loads((directory / "split.json").read_text()),
             vocabulary=Vocabulary.load(directory / "vocabulary.json"),
             train_users=train["user_id"].to_pylist(),
-            train=_packed("", train),
+            train=unpack_columns(train),
             validation=_load_fold(directory, "validation"),
             test=_load_fold(directory, "test"),
         )
 
 
-def _pack(
+def pack_columns(
     item_ids: pa.ChunkedArray,
     timestamps: pa.ChunkedArray,
     vocabulary: Vocabulary,
     *,
-    keep_unknown: bool,
+    keep_unknown: bool = False,
 ) -> PackedSequences:
+    """Encode columns of lists; items outside the vocabulary are left out, or kept as `PADDING`."""
     lengths = pc.list_value_length(item_ids).to_numpy().astype(np.int64)
     index = pc.index_in(pc.list_flatten(item_ids), value_set=pa.array(vocabulary.item_ids))
     items = pc.add(pc.cast(index, pa.int64()), 1).fill_null(PADDING).to_numpy()
@@ -141,7 +148,7 @@ def _targets_of(
         name: pa.ListArray.from_arrays(offsets, ordered[name].combine_chunks())
         for name in ("item_id", "timestamp")
     }
-    return _pack(
+    return pack_columns(
         pa.chunked_array([lists["item_id"]]),
         pa.chunked_array([lists["timestamp"]]),
         vocabulary,
@@ -158,7 +165,8 @@ def _with_history(
     return EvaluationSet(name, user_ids, histories.select(rows), targets.select(rows))
 
 
-def _columns(prefix: str, packed: PackedSequences) -> dict[str, pa.Array]:
+def packed_columns(packed: PackedSequences, prefix: str = "") -> dict[str, pa.Array]:
+    """As columns of lists for a Parquet file."""
     offsets = pa.array(packed.cu_seqlens, pa.int32())
     return {
         f"{prefix}items": pa.ListArray.from_arrays(offsets, pa.array(packed.items)),
@@ -166,7 +174,8 @@ def _columns(prefix: str, packed: PackedSequences) -> dict[str, pa.Array]:
     }
 
 
-def _packed(prefix: str, table: pa.Table) -> PackedSequences:
+def unpack_columns(table: pa.Table, prefix: str = "") -> PackedSequences:
+    """What `packed_columns` gave."""
     items = table[f"{prefix}items"]
     lengths = pc.list_value_length(items).to_numpy()
     return PackedSequences(
@@ -179,5 +188,5 @@ def _packed(prefix: str, table: pa.Table) -> PackedSequences:
 def _load_fold(directory: Path, name: str) -> EvaluationSet:
     table = pq.read_table(directory / f"{name}.parquet")
     return EvaluationSet(
-        name, table["user_id"].to_pylist(), _packed("", table), _packed("target_", table)
+        name, table["user_id"].to_pylist(), unpack_columns(table), unpack_columns(table, "target_")
     )

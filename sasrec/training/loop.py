@@ -50,8 +50,9 @@ class TrainResult:
     Attributes:
         recommender: the weights of the best epoch.
         history: one record per epoch, as in `train.jsonl`.
-        best_epoch: 1-based; 0 for an untrained model.
-        best_ndcg: validation NDCG@10 of that epoch, or of the untrained model.
+        best_epoch: 1-based; 0 for an untrained model; the last without validation.
+        best_ndcg: validation NDCG@10 of that epoch, or of the untrained model; NaN without
+            validation.
     """
 
     recommender: Recommender
@@ -62,7 +63,7 @@ class TrainResult:
 
 def train(
     train: PackedSequences,
-    validation: EvaluationSet,
+    validation: EvaluationSet | None,
     vocabulary: Vocabulary,
     model_config: ModelConfig,
     train_config: TrainConfig,
@@ -80,7 +81,8 @@ def train(
 
     Args:
         train: training histories, oldest event first.
-        validation: users with a non-empty history and at least one target.
+        validation: users with a non-empty history and at least one target; None trains for all
+            epochs and returns the last.
         vocabulary: encodes `train` and `validation`.
         run_dir: holds `checkpoint.safetensors` and `train.jsonl`.
         weights: (T,) of each event of `train` as a target, such as
@@ -125,7 +127,7 @@ def train(
                 device=group.device,
                 seen=None if train_config.shared_negatives else SeenItems(train, len(vocabulary)),
             ),
-            next_item(validation),
+            None if validation is None else next_item(validation),
             vocabulary,
             train_config,
             run_dir,
@@ -165,7 +167,7 @@ class _Trainer:
         model: SASRec,
         batches: Batches,
         objective: Objective,
-        validation: EvaluationSet,
+        validation: EvaluationSet | None,
         vocabulary: Vocabulary,
         config: TrainConfig,
         run_dir: Path,
@@ -197,8 +199,8 @@ class _Trainer:
     def run(self) -> TrainResult:
         """Epochs until the last, or until patience ends."""
         progress = self.progress
-        if not self.config.epochs:
-            progress.best_ndcg = self._validate()["ndcg@10"]
+        if not self.config.epochs and self.validation is not None:
+            progress.best_ndcg = self._validate(self.validation)["ndcg@10"]
         log = TrainingLog(
             self.run_dir,
             progress.history,
@@ -217,7 +219,7 @@ class _Trainer:
             Recommender(self.average, self.vocabulary),
             progress.history,
             progress.best_epoch,
-            progress.best_ndcg,
+            math.nan if self.validation is None else progress.best_ndcg,
         )
 
     def _train_epoch(self, log: TrainingLog, terminated: threading.Event) -> None:
@@ -299,8 +301,10 @@ class _Trainer:
             "tokens_per_second": progress.tokens / progress.seconds,
             "seconds": progress.seconds,
         }
-        if progress.epoch % self.config.validate_every == 0:
-            line |= self._validate()
+        if self.validation is None:
+            progress.best_epoch, self.best_weights = progress.epoch, self._copy_weights()
+        elif progress.epoch % self.config.validate_every == 0:
+            line |= self._validate(self.validation)
             if line["ndcg@10"] > progress.best_ndcg:
                 progress.best_ndcg, progress.best_epoch = line["ndcg@10"], progress.epoch
                 self.best_weights = self._copy_weights()
@@ -308,20 +312,22 @@ class _Trainer:
         progress.step, progress.loss_sum, progress.tokens, progress.seconds = 0, 0.0, 0, 0.0
         log.epoch(line)
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, validation: EvaluationSet) -> dict[str, float]:
         """NDCG@10 and HR@10 over the full catalogue; the first process ranks for all."""
         started = time.perf_counter()
         ndcg = hr = 0.0
         if self.group.is_first:
             scorer = Recommender(self.average, self.vocabulary)
-            ranks = target_ranks(scorer, self.validation, filter_seen=True)
-            values = accuracy(ranks, self.validation.targets.cu_seqlens, 10)
+            ranks = target_ranks(scorer, validation, filter_seen=True)
+            values = accuracy(ranks, validation.targets.cu_seqlens, 10)
             ndcg, hr = float(values["ndcg@10"].mean()), float(values["hr@10"].mean())
         ndcg, hr = self.group.sum([], ndcg, hr)
         seconds = time.perf_counter() - started
         return {"ndcg@10": ndcg, "hr@10": hr, "validation_seconds": seconds}
 
     def _out_of_patience(self) -> bool:
+        if self.validation is None:
+            return False
         validations = (self.progress.epoch - self.progress.best_epoch) // self.config.validate_every
         return self.progress.epoch > 0 and validations >= self.config.patience
 
@@ -398,28 +404,26 @@ def _target_weights(of_events: np.ndarray | None, given: np.ndarray | None) -> n
     """The product, with a mean of one, so that weights say nothing of the size of a step."""
     if of_events is None and given is None:
         return None
-    product = np.float32(1)
-    for factor in (of_events, given):
-        if factor is not None:
-            product = product * np.asarray(factor, dtype=np.float32)
+    factors = [f for f in (of_events, given) if f is not None]
+    product = np.prod([np.asarray(f, dtype=np.float32) for f in factors], axis=0)
     mean = product.mean(dtype=np.float64)
     return product / np.float32(mean) if mean > 0 else product
 
 
 def _check_data(
     train: PackedSequences,
-    validation: EvaluationSet,
+    validation: EvaluationSet | None,
     vocabulary: Vocabulary,
     weights: np.ndarray | None,
 ) -> None:
     if not len(train.items):
         raise DataError("training data: no events; check the source and the training cut")
-    if not len(validation):
+    if validation is not None and not len(validation):
         raise DataError("validation: no users; use an earlier cut or the leave-one-out split")
-    for name, items in (
-        ("training data", train.items),
-        (validation.name, validation.histories.items),
-    ):
+    encoded = [("training data", train.items)]
+    if validation is not None:
+        encoded.append((validation.name, validation.histories.items))
+    for name, items in encoded:
         if len(items) and not 1 <= items.min() <= items.max() <= len(vocabulary):
             raise DataError(
                 f"{name}: item indices span {items.min()}..{items.max()}, but the vocabulary has "

@@ -18,59 +18,51 @@ def settings(*more):
     return build_config(overrides=[*SMALL, "train.warm_start=champion", *more])
 
 
-def register(home, seed, **metadata):
-    torch.manual_seed(seed)
-    model = SASRec(settings().model, 3)
-    Recommender(model, Vocabulary(["a", "b", "c"])).save(home / f"model-{seed}")
-    return open_store(home).register(home / f"model-{seed}", metadata=metadata)
-
-
 @pytest.fixture
-def home(tmp_path):
-    return tmp_path
+def site(tmp_path):
+    """A home, and a champion by what its manifest says."""
+
+    class Site:
+        home = tmp_path / "home"
+
+        def promote(self, **metadata):
+            torch.manual_seed(0)
+            model = SASRec(settings().model, 3)
+            Recommender(model, Vocabulary(["a", "b", "c"])).save(tmp_path / "model")
+            store = open_store(self.home)
+            version = store.register(tmp_path / "model", metadata=metadata)
+            store.promote(version)
+            return version
+
+        def choose(self, *more, t1=CUT):
+            split = {"kind": "global-time" if t1 else "leave-one-out", "t1": t1}
+            champion, said = choose_warm_start(settings(*more), self.home, split)
+            return champion and champion.version, said
+
+    return Site()
 
 
-def choose(home, *more, t1=CUT):
-    return choose_warm_start(settings(*more), home, {"t1": t1})
+def test_nobody_asked_or_nobody_serves(site):
+    assert choose_warm_start(build_config(), site.home, {"t1": CUT}) == (None, "")
+    assert site.choose() == (None, "from scratch: there is no champion")
 
 
-def test_nobody_asked_and_nobody_serves(home):
-    assert choose_warm_start(build_config(), home, {"t1": CUT}).detail == ""
-    found = choose(home)
-    assert (found.version, found.detail) == (None, "from scratch: there is no champion")
+def test_a_champion_that_has_seen_nothing_of_this_run_s_evaluation_is_taken(site):
+    version = site.promote(split={"t1": EARLIER}, seen_until=EARLIER)
+    assert site.choose() == (version, f"from the weights of {version}")
+    assert site.choose("model.dropout=0.5")[0] == version
 
 
-def test_an_evaluated_champion_is_taken_if_its_cut_was_no_later(home):
-    version = register(home, 0, split={"t1": EARLIER}, as_of=LATER, evaluated_as=None)
-    open_store(home).promote(version)
-    found = choose(home)
-    assert found.version == version
-    assert Recommender.load(found.directory).vocabulary.item_ids == ["a", "b", "c"]
-    assert choose(home, "model.dropout=0.5").version == version
+def test_a_refit_that_has_seen_it_is_not(site):
+    version = site.promote(split={"t1": EARLIER}, seen_until=LATER)
+    taken, said = site.choose()
+    assert taken is None
+    assert f"{version} has learned from events after {CUT}" in said
+    assert site.choose(t1=None)[0] is None
 
 
-def test_a_champion_that_has_seen_what_is_evaluated_is_not(home):
-    version = register(home, 0, split={"t1": LATER})
-    open_store(home).promote(version)
-    found = choose(home)
-    assert found.version is None
-    assert f"{version} has learned from events after {CUT}" in found.detail
-    assert choose(home, t1=None).version is None
-
-
-def test_a_refit_is_not_taken_but_the_model_that_vouches_for_it_is(home):
-    evaluated = register(home, 0, split={"t1": EARLIER})
-    refit = register(home, 1, split={"t1": EARLIER}, as_of=LATER, evaluated_as=evaluated)
-    open_store(home).promote(refit)
-    assert choose(home).version == evaluated
-    gone = register(home, 2, split={"t1": EARLIER}, as_of=LATER, evaluated_as="not registered")
-    open_store(home).promote(gone)
-    assert choose(home).version is None
-
-
-def test_another_architecture_starts_from_scratch_and_says_so(home):
-    version = register(home, 0, split={"t1": EARLIER})
-    open_store(home).promote(version)
-    found = choose(home, "model.dim=32")
-    assert found.version is None
-    assert "field 'dim' is 16 in the earlier model and 32 here" in found.detail
+def test_another_architecture_starts_from_scratch_and_says_so(site):
+    site.promote(split={"t1": EARLIER}, seen_until=EARLIER)
+    taken, said = site.choose("model.dim=32")
+    assert taken is None
+    assert said == "from scratch: model field 'dim' is 16 in the earlier model and 32 here"
