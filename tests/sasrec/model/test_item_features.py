@@ -137,6 +137,17 @@ def test_features_are_read_back(tmp_path):
     np.testing.assert_array_equal(read.offsets, features().offsets)
 
 
+@pytest.mark.parametrize("cosine_temperature", [0.0, 0.1])
+def test_rows_of_some_items_are_those_of_all(cosine_temperature):
+    chosen = settings(feature_buckets=BUCKETS, cosine_temperature=cosine_temperature)
+    two = features(columns=["category", "item_id"])
+    model = SASRec(chosen.model, len(VOCABULARY), two).eval()
+    some = torch.tensor([3, 30, 1, 3])
+    torch.testing.assert_close(model.item_matrix(some), model.item_matrix()[some])
+    bare = SASRec(settings(cosine_temperature=cosine_temperature).model, len(VOCABULARY))
+    torch.testing.assert_close(bare.item_matrix(some), bare.item_matrix()[some])
+
+
 def test_a_missing_column_is_named():
     with pytest.raises(DataError, match="column 'colour' is missing"):
         features(columns=["colour"])
