@@ -10,7 +10,7 @@ ARGS ?=
 PIP := $(PYTHON) -m pip --disable-pip-version-check -q
 PINS := pyproject.toml constraints.txt
 
-.PHONY: help run serve monitor demo compile image test lint clean
+.PHONY: help run serve monitor demo compile image test lint docs clean
 
 help:  ## Say what can be done
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,7 +33,7 @@ compile: $(VENV)/.run  ## Compile the pipeline for Kubeflow into pipeline.yaml
 image:  ## Build the one image with docker, podman or buildah (ARGS="--build-arg VARIANT=cpu")
 	@deploy/build_image.sh $(ARGS)
 
-test: lint  ## Lint, type-check, check the import arrows and run every test
+test: lint  ## Lint, type-check, check the import arrows and the documents, and run every test
 	@$(PYTHON) -m pytest -n auto --dist loadgroup -m "not alone"
 	@$(PYTHON) -m pytest -m alone
 
@@ -42,6 +42,10 @@ lint: $(VENV)/.test
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+
+docs: $(VENV)/.test  ## The documentation site on this machine, rebuilt at every change
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs serve
 
 clean:  ## Remove the environment; runs/ and var/ stay
 	rm -rf $(VENV) build *.egg-info

@@ -35,6 +35,7 @@ from components.runners.platform import PlatformSettings, on_platform
 from components.support.settings import RunConfig, build_config, describe_settings
 from components.train import train
 from sasrec.data import sources
+from sasrec.errors import DataError
 from sasrec.gates import DEFAULT_GATES
 
 CLUSTER_HOME = "/mnt/sasrec"
@@ -409,7 +410,7 @@ def main() -> None:
     """Run the command line; bad input ends in one line and status 2."""
     try:
         app()
-    except ValueError as error:
+    except DataError as error:
         sys.exit(_fail(str(error), EXIT_BAD_INPUT))
     except (StageFailed, ClusterError) as error:
         sys.exit(_fail(str(error), 1))

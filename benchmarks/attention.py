@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from benchmarks import stopwatch
 from benchmarks.provenance import provenance
 from kernels import jagged_causal_attention
+from kernels.attention.inputs import cu_seqlens
 
 RESULTS = Path(__file__).parent / "results"
 DROPOUT = 0.2
@@ -112,7 +113,7 @@ class Problem:
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
         self.lengths = self.shape.lengths().to(self.device)
-        self.cu_seqlens = F.pad(self.lengths.cumsum(0), (1, 0)).int()
+        self.cu_seqlens = cu_seqlens(self.lengths)
         self.tokens = int(self.cu_seqlens[-1])
         size = (self.tokens, self.shape.heads, self.shape.head_dim)
         self.packed = [self._normal(size).requires_grad_() for _ in range(3)]

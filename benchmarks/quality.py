@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.provenance import provenance
+from benchmarks.published import BEST_SASREC
 from benchmarks.real_sequences import read
 from benchmarks.workers import workers
 from sasrec.config import preset
@@ -74,11 +75,6 @@ MODELS = {
     "default" + GLOBAL_TIME: Row("default"),
     "sparse" + GLOBAL_TIME: Row("sparse"),
     **{f"loss {loss}": Row("paper", {"loss": loss} | _LOSS_ROW) for loss in LOSSES},
-}
-# Best published SASRec under leave-one-out, full catalogue, seen items filtered.
-PUBLISHED = {
-    "ml-1m": {"ndcg@10": 0.186, "hr@10": 0.320},
-    "amazon-beauty-5core": {"ndcg@10": 0.0588, "hr@10": 0.0974},
 }
 
 
@@ -202,7 +198,7 @@ def print_table(dataset: str, summary: dict[str, Any]) -> None:
         ]
         cells += [""] * (4 - len(cells))
         table.add_row(name, *cells, " ".join(map(str, entry["seeds"])))
-    published = PUBLISHED.get(dataset)
+    published = BEST_SASREC.get(dataset)
     if published:
         table.add_row("best published SASRec", *(f"{published[m]:.4f}" for m in METRICS), "", "")
     Console().print(table)

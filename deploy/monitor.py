@@ -16,6 +16,7 @@ import httpx
 import typer
 import yaml
 
+from sasrec.errors import DataError
 from serving.release.lifetime import end_with_parent
 from serving.release.processes import ServerFailed, check_port, stop_group
 from serving.release.processes import environment as server_environment
@@ -195,7 +196,7 @@ def monitor(
             threading.Event().wait()
     except KeyboardInterrupt:
         pass
-    except (ServerFailed, ValueError) as error:
+    except (ServerFailed, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
 

@@ -20,7 +20,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
 from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from redis import Redis
 
-from sasrec.errors import DataError
+from sasrec.errors import DataError, SettingsError
 
 os.environ.setdefault("FEAST_USAGE", "False")
 logging.getLogger("feast").setLevel(logging.WARNING)
@@ -121,7 +121,7 @@ def choose_profile(profile: str | None) -> str:
     chosen = profile or os.environ.get(PROFILE_SETTING, PROFILES[0])
     if chosen not in PROFILES:
         origin = "profile" if profile else PROFILE_SETTING
-        raise ValueError(f"{origin}: '{chosen}' is unknown; choose one of {', '.join(PROFILES)}")
+        raise SettingsError(f"{origin}: '{chosen}' is unknown; choose one of {', '.join(PROFILES)}")
     return chosen
 
 

@@ -3,7 +3,7 @@
 On CUDA they are Triton kernels, elsewhere blocked torch; the functions are the same.
 """
 
-from kernels.attention import jagged_causal_attention
-from kernels.cross_entropy import next_item_cross_entropy, sampled_cross_entropy
+from kernels.attention.function import jagged_causal_attention
+from kernels.cross_entropy.function import next_item_cross_entropy, sampled_cross_entropy
 
 __all__ = ["jagged_causal_attention", "next_item_cross_entropy", "sampled_cross_entropy"]

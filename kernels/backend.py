@@ -12,23 +12,16 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from kernels import attention_cpu, cross_entropy_cpu
+from kernels.attention import cpu as attention_cpu
+from kernels.cross_entropy import cpu as cross_entropy_cpu
 
 attention_triton: ModuleType | None
 cross_entropy_triton: ModuleType | None
 try:
-    from kernels import attention_triton, cross_entropy_triton
+    from kernels.attention import triton_launch as attention_triton
+    from kernels.cross_entropy import triton_launch as cross_entropy_triton
 except ImportError:  # no Triton on this platform
     attention_triton = cross_entropy_triton = None
-
-
-def autocast_off(tensor: Tensor) -> torch.autocast:
-    """A context in which an implementation's own float32 products stay float32.
-
-    Autocast has done its work when an operator's inputs are converted; left on, it would reach
-    the products inside as well.
-    """
-    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _choose(device: torch.device, triton: ModuleType | None, cpu: ModuleType) -> ModuleType:

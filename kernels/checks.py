@@ -10,7 +10,6 @@ import os
 import torch
 from torch import Tensor
 
-HEAD_DIM_MIN, HEAD_DIM_MAX = 8, 128
 FLOAT_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -59,22 +58,3 @@ def check_ids_contents(ids: Tensor, argument: str, rows: int) -> None:
         smallest, largest = int(ids.min()), int(ids.max())
         got = f"values from {smallest} to {largest}"
         require(smallest >= 0 and largest < rows, argument, "rows from 0 to {}", got, rows - 1)
-
-
-def check_cu_seqlens_contents(cu_seqlens: Tensor, tokens: int) -> None:
-    """Starts at 0, never decreases, ends at the number of tokens."""
-    first, last = int(cu_seqlens[0]), int(cu_seqlens[-1])
-    require(first == 0, "cu_seqlens", "a first value of 0", first)
-    smallest = int(cu_seqlens.diff().min()) if cu_seqlens.numel() > 1 else 0
-    require(smallest >= 0, "cu_seqlens", "values that never decrease", f"a step of {smallest}")
-    require(last == tokens, "cu_seqlens", f"a last value of {tokens} (the rows of q)", last)
-
-
-def check_timestamps_contents(timestamps: Tensor, cu_seqlens: Tensor) -> None:
-    """Never decreasing within a sequence."""
-    steps = timestamps.diff()
-    borders = cu_seqlens.long() - 1
-    steps[borders[(borders >= 0) & (borders < steps.numel())]] = 0
-    smallest = int(steps.min()) if steps.numel() else 0
-    expected = "seconds that do not decrease within a sequence"
-    require(smallest >= 0, "timestamps", expected, f"a step of {smallest}")

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kernels.checks import HEAD_DIM_MAX, HEAD_DIM_MIN
-from sasrec.errors import DataError
+from kernels.attention.checks import HEAD_DIM_MAX, HEAD_DIM_MIN
+from sasrec.errors import DataError, SettingsError, first_problem
 
 Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -165,9 +165,8 @@ class Preset(_Config):
             try:
                 halves[name] = type(half)(**{**half.model_dump(), **own})
             except ValidationError as error:
-                first = error.errors()[0]
-                field = ".".join(map(str, first["loc"])) or name
-                raise DataError(f"config: field '{field}': {first['msg']}") from None
+                field, message = first_problem(error)
+                raise SettingsError(f"{name}.{field}: {message}") from None
         return Preset(**halves)
 
 

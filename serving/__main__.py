@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.errors import DataError, SettingsError
 from serving.registry import RegistryError, open_store
 from serving.release.processes import ServerFailed, check_port, command, environment
 from serving.security import LOOPBACK, ApiKeys, create_keys
@@ -27,10 +28,10 @@ def serve(
         settings = load_settings().model_copy(update={"home": home, "insecure": insecure})
         champion = _champion(settings)
         if insecure and host not in LOOPBACK:
-            raise ValueError(f"--insecure serves loopback only, not {host}; drop one of the two")
+            raise SettingsError(f"--insecure serves loopback only, not {host}; drop one of the two")
         keys = None if insecure else create_keys(settings.api_keys_file)
         check_port(host, port)
-    except (RegistryError, ServerFailed, ValueError) as error:
+    except (RegistryError, ServerFailed, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     print(_welcome(f"http://{host}:{port}", champion, keys), flush=True)

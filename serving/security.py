@@ -10,6 +10,8 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sasrec.errors import SettingsError, first_problem
+
 Role = Literal["recommend", "events", "metrics", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -35,11 +37,13 @@ class ApiKeys(BaseModel):
         try:
             keys = cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
-            raise ValueError(f"{path}: no such key file; --insecure serves without keys") from None
+            raise SettingsError(
+                f"{path}: no such key file; --insecure serves without keys"
+            ) from None
         except ValidationError as error:
-            raise ValueError(f"{path}: {error.errors()[0]['msg']}") from None
+            raise SettingsError(f"{path}: {first_problem(error).message}") from None
         if not any(getattr(keys, role) for role in ROLES):
-            raise ValueError(f"{path}: holds no key")
+            raise SettingsError(f"{path}: holds no key")
         return keys
 
     def allow(self, presented: bytes, role: Role) -> bool:

@@ -6,6 +6,8 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sasrec.errors import SettingsError, first_problem
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -92,6 +94,6 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        first = error.errors()[0]
-        variable = "SASREC_" + "_".join(map(str, first["loc"])).upper()
-        raise ValueError(f"{variable}: {first['msg']}") from None
+        field, message = first_problem(error)
+        variable = f"SASREC_{field.replace('.', '_').upper()}"
+        raise SettingsError(f"{variable}: {message}") from None

@@ -17,8 +17,9 @@ from benchmarks.stopwatch import in_turns, summary
 from sasrec.model.encoder import Encoder
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
+from sasrec.model.single_history import SingleHistory
 from serving.engine.ranking import score as score_all
-from serving.registry.export import FILE, SingleHistory, export_onnx
+from serving.registry.export import FILE, export_onnx
 
 Score = Callable[[torch.Tensor, torch.Tensor], np.ndarray]
 REPEATS = 300

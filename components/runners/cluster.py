@@ -13,6 +13,7 @@ from kfp_server_api.exceptions import ApiException
 from components.runners.cluster_run import RunStatus
 from components.runners.endpoint import ClusterError, Endpoint
 from components.support.settings import RunConfig
+from sasrec.errors import SettingsError
 
 T = TypeVar("T")
 
@@ -300,5 +301,5 @@ def _six_fields(cron: str) -> str:
     if len(fields) == 5:
         fields = ["0", *fields]
     if len(fields) != 6:
-        raise ValueError(f"--cron '{cron}' has {len(fields)} fields; five, as in '30 3 * * *'")
+        raise SettingsError(f"--cron '{cron}' has {len(fields)} fields; five, as in '30 3 * * *'")
     return " ".join(fields)

@@ -12,6 +12,8 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
+from sasrec.errors import first_problem
+
 T = TypeVar("T")
 
 ATTEMPTS = 5
@@ -51,9 +53,9 @@ class Endpoint(BaseSettings):
         try:
             endpoint = cls()  # type: ignore[call-arg]
         except ValidationError as error:
-            first = error.errors()[0]
-            variable = "KF_PIPELINES_" + "_".join(map(str, first["loc"])).upper()
-            raise ClusterError(f"{variable}: {first['msg']}; see docs/production.md") from None
+            field, message = first_problem(error)
+            variable = f"KF_PIPELINES_{field.replace('.', '_').upper()}"
+            raise ClusterError(f"{variable}: {message}; see docs/production.md") from None
         if not endpoint.endpoint.startswith(("http://", "https://")):
             raise ClusterError(
                 f"KF_PIPELINES_ENDPOINT: '{endpoint.endpoint}' is not an http(s) URL"

@@ -17,10 +17,10 @@ from rich.console import Console
 
 from components.support.outcome_metrics import write_outcome
 from components.support.progress import watch
-from components.support.settings import RunConfig, SettingsError
+from components.support.settings import RunConfig
 from components.support.stage import read_stages
 from components.support.summary import write_summary
-from sasrec.errors import DataError
+from sasrec.errors import DataError, SettingsError
 from sasrec.evaluation.evaluate import Evaluation
 
 GRACE_SECONDS = 10

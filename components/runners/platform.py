@@ -21,8 +21,8 @@ from pydantic import (
 from components.nodes.train_job import VARIABLE, TrainJobSettings
 from components.report_outcome import report_outcome
 from components.support.image import IMAGE
-from components.support.settings import SettingsError
 from components.support.stage import STAGES
+from sasrec.errors import SettingsError, first_problem
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|[KMGTP]i?)?$")]
 
@@ -110,9 +110,7 @@ class PlatformSettings(_Section):
         except yaml.YAMLError as error:
             raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise SettingsError(f"{path}: {field}: {first['msg']}") from None
+            raise SettingsError(f"{path}: {': '.join(first_problem(error))}") from None
 
     @field_validator("defaults")
     @classmethod

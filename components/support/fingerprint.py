@@ -5,6 +5,8 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
+import kernels
+import sasrec
 from components.support.recipe import Recipe
 from sasrec.model.recommender import CONFIG, VOCABULARY, WEIGHTS
 
@@ -12,10 +14,10 @@ from sasrec.model.recommender import CONFIG, VOCABULARY, WEIGHTS
 def code_version() -> str:
     """sha256 of the library's source, the torch version in it: the commit need not be clean."""
     digest = hashlib.sha256(version("torch").encode())
-    root = Path(__file__).parents[2]
-    for folder in ("kernels", "sasrec"):
-        for path in sorted((root / folder).rglob("*.py")):
-            digest.update(path.relative_to(root).as_posix().encode())
+    for package in (kernels, sasrec):
+        root = Path(str(package.__file__)).parent
+        for path in sorted(root.rglob("*.py")):
+            digest.update(path.relative_to(root.parent).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

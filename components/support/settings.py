@@ -12,11 +12,8 @@ from pydantic.fields import FieldInfo
 
 from sasrec.config import PRESETS, ModelConfig, TrainConfig
 from sasrec.data.splits import SplitKind
+from sasrec.errors import SettingsError, first_problem
 from sasrec.gates import DEFAULT_GATES, GateConfig
-
-
-class SettingsError(ValueError):
-    """A setting that does not exist or does not fit. One line: the key, the reason, the fix."""
 
 
 class _Section(BaseModel):
@@ -131,8 +128,15 @@ class RunConfig(_Section):
 
     @classmethod
     def parse(cls, text: str) -> "RunConfig":
-        """Read what `model_dump_json` wrote."""
-        return cls.model_validate_json(text)
+        """Read what `model_dump_json` wrote.
+
+        Raises:
+            SettingsError: it is not that; one line names the field.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise SettingsError(f"config: {': '.join(first_problem(error))}") from None
 
 
 def build_config(
@@ -168,9 +172,7 @@ def build_config(
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{key}: {first['msg']} (got {first['input']!r})") from None
+        raise SettingsError(": ".join(first_problem(error))) from None
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:

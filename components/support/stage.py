@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sasrec.errors import DataError
+
 STAGES = (
     "ingest",
     "publish_features",
@@ -67,7 +69,7 @@ def stage(name: str, run_dir: str) -> Iterator[Stage]:
     write("running")
     try:
         yield current
-    except ValueError as error:
+    except DataError as error:
         write("failed", error=_one_line(str(error)))
         raise
     except BaseException as error:

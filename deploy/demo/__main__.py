@@ -17,6 +17,7 @@ from deploy.demo.crowd import Crowd
 from deploy.demo.incidents import ALERT, Incident, happening
 from deploy.monitor import end_on_sigterm, monitoring, where_to_look
 from sasrec.data.simulated import Storefront
+from sasrec.errors import DataError
 from serving.registry import ModelStore
 from serving.release.processes import ServerFailed, check_port, running_server
 from serving.security import create_keys
@@ -79,7 +80,7 @@ def demo(
                 asyncio.run(_live(home, service, prometheus, storefront, visits, incident))
     except KeyboardInterrupt:
         pass
-    except (ServerFailed, ValueError) as error:
+    except (ServerFailed, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sasrec.data.packed import PackedSequences
-from sasrec.data.schema import DataError
+from sasrec.errors import DataError
 
 FILE = "propensities.npy"
 

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sasrec.errors import DataError
+from sasrec.errors import DataError, first_problem
 from sasrec.evaluation.evaluate import Evaluation
 from sasrec.gates.checks import AnyGate, Effect, GateResult
 
@@ -43,9 +43,8 @@ class GateConfig(BaseModel):
         except yaml.YAMLError as error:
             raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise DataError(f"{path}: {place}: {first['msg']}") from None
+            field, message = first_problem(error)
+            raise DataError(f"{path}: {field or 'the file'}: {message}") from None
 
 
 @dataclass(frozen=True)

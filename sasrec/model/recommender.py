@@ -15,7 +15,7 @@ from torch import Tensor
 from sasrec.config import ModelConfig
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
-from sasrec.errors import DataError
+from sasrec.errors import DataError, first_problem
 from sasrec.model.item_features import ItemFeatures
 from sasrec.model.sasrec import SASRec
 from sasrec.scoring.ranking import top_k
@@ -139,26 +139,16 @@ class Recommender:
         for name in (WEIGHTS, CONFIG, VOCABULARY):
             if not (directory / name).exists():
                 raise DataError(f"{directory / name}: missing; a model directory holds it")
-        config = read_config(directory)
+        try:
+            config = ModelConfig.model_validate_json((directory / CONFIG).read_text())
+        except ValidationError as error:
+            field, message = first_problem(error)
+            raise DataError(f"{directory / CONFIG}: {field or 'JSON'}: {message}") from None
         try:
             vocabulary = Vocabulary.load(directory / VOCABULARY)
         except json.JSONDecodeError as error:
             raise DataError(f"{directory / VOCABULARY}: not valid JSON ({error})") from None
         return cls(_load_model(directory / WEIGHTS, config), vocabulary)
-
-
-def read_config(directory: Path) -> ModelConfig:
-    """The architecture of a saved model.
-
-    Raises:
-        DataError: its file is damaged.
-    """
-    try:
-        return ModelConfig.model_validate_json((directory / CONFIG).read_text())
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "JSON"
-        raise DataError(f"{directory / CONFIG}: field '{field}': {first['msg']}") from None
 
 
 def _load_model(path: Path, config: ModelConfig) -> SASRec:

@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import models_json_schema
 
+from sasrec.errors import DataError
 from serving import metrics
 from serving.api import console
 from serving.api.errors import BODY_RESPONSES, RESPONSES, Refusal, install_handlers
@@ -50,7 +51,7 @@ def create_app(settings: Settings) -> FastAPI:
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
             worker = Worker(settings)
-        except (RegistryError, ValueError, OSError) as error:
+        except (RegistryError, DataError, OSError) as error:
             # On a line of its own for whoever started this process (`serving.release.processes`).
             print(f"{STARTUP_FAILURE}{error}", file=sys.stderr, flush=True)
             raise

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.errors import DataError
 
 FILE = "items.parquet"
 POPULARITY_WINDOW = timedelta(days=30)
@@ -92,7 +93,7 @@ def load_items(directory: Path, vocabulary: Vocabulary) -> ItemTable:
         return ItemTable(["", *vocabulary.item_ids], [""], none, popularity)
     table = pq.read_table(path)
     if table["item_id"].to_pylist() != vocabulary.item_ids:
-        raise ValueError(f"{FILE}: items differ from vocabulary.json")
+        raise DataError(f"{FILE}: items differ from vocabulary.json")
     titles = [
         title or item_id
         for title, item_id in zip(table["title"].to_pylist(), vocabulary.item_ids, strict=True)

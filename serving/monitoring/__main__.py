@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from prometheus_client import CollectorRegistry, start_http_server
 
+from sasrec.errors import DataError
 from serving.monitoring.exporter import Exporter
 from serving.registry import RegistryError
 from serving.settings import load_settings
@@ -36,7 +37,7 @@ def export(
     while not wait(every):
         try:
             exporter.update(now=time.time_ns() // 1000)
-        except (ValueError, OSError, RegistryError) as error:
+        except (DataError, OSError, RegistryError) as error:
             # The figures stay as they were; `RecoQualityStale` says so.
             print(f"quality: not updated: {error}", file=sys.stderr, flush=True)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
-from sasrec.errors import DataError
+from sasrec.errors import DataError, first_problem
 from sasrec.model.recommender import Recommender
 from serving.settings import load_settings
 
@@ -114,7 +114,7 @@ class TrainingSnapshot(BaseModel):
             return None
         except ValidationError as error:
             raise DataError(
-                f"{path}: {error.errors()[0]['msg']}; register the model again"
+                f"{path}: {first_problem(error).message}; register the model again"
             ) from None
 
 

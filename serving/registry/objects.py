@@ -14,6 +14,7 @@ from typing import Any
 import fsspec
 from pydantic import ValidationError
 
+from sasrec.errors import first_problem
 from serving.registry.aliases import Aliases, StaleAliases
 from serving.registry.store import MANIFEST, Manifest, ModelStore, RegistryError
 
@@ -120,8 +121,9 @@ class ObjectModelStore(ModelStore):
         except FileNotFoundError:
             raise RegistryError(f"{self._base}: no version '{version}'") from None
         except ValidationError as error:
-            problem = error.errors()[0]
-            raise RegistryError(f"{version}/{MANIFEST}: {problem['msg']}") from None
+            raise RegistryError(
+                f"{version}/{MANIFEST}: {': '.join(first_problem(error))}"
+            ) from None
 
     def _delete(self, version: str) -> None:
         # The manifest first: half a version is none.

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sasrec.errors import first_problem
 from serving.registry import bento
 from serving.registry.aliases import Aliases, AliasFile, Role
 from serving.registry.files import fsync, sha256
@@ -154,8 +155,9 @@ class ModelStore:
         except (FileNotFoundError, NotADirectoryError):
             raise RegistryError(f"{self.root}: no version '{version}'") from None
         except ValidationError as error:
-            problem = error.errors()[0]
-            raise RegistryError(f"{version}/{MANIFEST}: {problem['msg']}") from None
+            raise RegistryError(
+                f"{version}/{MANIFEST}: {': '.join(first_problem(error))}"
+            ) from None
 
     def verify(self, version: str) -> None:
         """Compare every file of a version with its digest.

@@ -38,7 +38,7 @@ def command(host: str, port: int, service: str = SERVICE) -> list[str]:
 def environment(home: Path, **settings: str) -> dict[str, str]:
     """The environment of a server for a site, on top of this process's own."""
     home = Path(home).resolve()
-    project = str(Path(__file__).resolve().parents[1])
+    project = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(filter(None, [project, os.environ.get("PYTHONPATH")]))
     return {
         "OMP_NUM_THREADS": "1",

@@ -1,13 +1,14 @@
 """Packed inputs for the kernels' tests, and the yardstick that all implementations are held to."""
 
-import itertools
 import os
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from kernels import jagged_causal_attention, reference
+from kernels import jagged_causal_attention
+from kernels.attention import reference
+from kernels.attention.inputs import cu_seqlens
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # The interpreter is a thousand times slower; its tiles are 16 × 16, so this still crosses many.
@@ -53,7 +54,7 @@ class Packed:
 
 
 def offsets(lengths: list[int], device: str = "cpu") -> Tensor:
-    return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
+    return cu_seqlens(torch.tensor(lengths, dtype=torch.int32)).to(device)
 
 
 def packed(

@@ -1,8 +1,8 @@
 """What the shipped tiles take of a GPU, known without one.
 
 The whole table takes minutes to compile. So a few lines are compiled here, and of the rest the
-report that ``python -m kernels.aot --report`` wrote is checked: that it is about these kernels and
-this table, that it is complete, and that nothing in it spills.
+report that ``python -m kernels.tiles.aot --report`` wrote is checked: that it is about these
+kernels and this table, that it is complete, and that nothing in it spills.
 """
 
 import json
@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from kernels import tiles
+from kernels.tiles import table as tiles
 from tests.kernels.packed import INTERPRETED
 
 pytest.importorskip("triton", reason="needs Triton, which has no build for this platform")
 if INTERPRETED:
     pytest.skip("needs compiled kernels: TRITON_INTERPRET is set", allow_module_level=True)
 
-from kernels import aot
-from kernels.refresh_tiles import lines
+from kernels.tiles import aot
+from kernels.tiles.refresh import lines
 
 REPORT = Path(__file__).parents[2] / "benchmarks/results/attention-aot.json"
 
@@ -33,7 +33,9 @@ def test_the_table_has_every_line():
 
 
 def test_the_report_is_about_these_kernels_and_this_table():
-    refresh = f"python -m kernels.aot --report {REPORT.relative_to(Path(__file__).parents[2])}"
+    refresh = (
+        f"python -m kernels.tiles.aot --report {REPORT.relative_to(Path(__file__).parents[2])}"
+    )
     assert json.loads(REPORT.read_text())["digest"] == aot.digest(), f"out of date: {refresh}"
 
 
@@ -54,7 +56,7 @@ def test_no_shipped_tile_spills():
 
 @pytest.mark.parametrize("kernel", ["forward", "items_gradient"])
 def test_compile_for_every_architecture(kernel):
-    command = [sys.executable, "-m", "kernels.aot", "--processes", "1"]
+    command = [sys.executable, "-m", "kernels.tiles.aot", "--processes", "1"]
     narrowed = ["--kernel", kernel, "--dtype", "half", "--block-d", "64"]
     done = subprocess.run([*command, *narrowed], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import next_item_cross_entropy, reference, sampled_cross_entropy
+from kernels import next_item_cross_entropy, sampled_cross_entropy
+from kernels.cross_entropy import reference
 from tests.kernels.packed import INTERPRETED, rms
 
 # Past a block of the CPU's, tokens and items both; or past some of the interpreter's 16 × 16.

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from kernels import jagged_causal_attention, next_item_cross_entropy, sampled_cross_entropy
-from kernels.attention import _attention, _attention_backward
-from kernels.cross_entropy import _items_gradient, _log_sum_exp, _next_item_losses
+from kernels.attention.operators import attention, attention_backward
+from kernels.cross_entropy.operators import items_gradient, log_sum_exp, next_item_losses
 from tests.kernels.packed import packed, results
 
 # What opcheck tries besides these, compiling with symbolic shapes, test_compile_* covers.
@@ -20,14 +20,14 @@ def test_attention_operators_are_as_declared(dropout_p, bias, device):
     seed = torch.tensor([3], device=device) if dropout_p else None
     tables = [inputs.options.get(n) for n in ("position_bias", "time_bias", "timestamps")]
     rest = (inputs.cu_seqlens, seed, *tables, dropout_p, 0.25)
-    torch.library.opcheck(_attention, (q, k, v, *rest), test_utils=CHECKS)
+    torch.library.opcheck(attention, (q, k, v, *rest), test_utils=CHECKS)
     with torch.no_grad():
-        out, lse = _attention(q, k, v, *rest)
+        out, lse = attention(q, k, v, *rest)
         q, k, v, *rest = (
             x.detach() if isinstance(x, torch.Tensor) else x for x in (q, k, v, *rest)
         )
-        backward = (torch.ones_like(out), torch.ones_like(lse), q, k, v, out, lse, *rest)
-        torch.library.opcheck(_attention_backward, backward, test_utils=CHECKS)
+        backward = (torch.ones_like(out), torch.ones_like(lse), out, lse, q, k, v, *rest)
+        torch.library.opcheck(attention_backward, backward, test_utils=CHECKS)
 
 
 def test_loss_operators_are_as_declared(device):
@@ -35,13 +35,13 @@ def test_loss_operators_are_as_declared(device):
     items = torch.randn(9, 16, device=device, requires_grad=True)
     targets = torch.tensor([0, 3, 3, 8, 1], device=device)
     ids, offset = torch.arange(9, device=device), torch.randn(9, device=device)
-    torch.library.opcheck(_next_item_losses, (hidden, items, targets, True), test_utils=CHECKS)
+    torch.library.opcheck(next_item_losses, (hidden, items, targets, True), test_utils=CHECKS)
     sampled = (hidden, items, offset, ids, targets, True)
-    torch.library.opcheck(_log_sum_exp, sampled, test_utils=CHECKS)
+    torch.library.opcheck(log_sum_exp, sampled, test_utils=CHECKS)
     hidden, items = hidden.detach(), items.detach()
-    lse, _ = _log_sum_exp(hidden, items, offset, ids, targets, False)
-    gradient = (torch.ones_like(lse), hidden, items, offset, ids, targets, lse, None)
-    torch.library.opcheck(_items_gradient, gradient, test_utils=CHECKS)
+    lse, _ = log_sum_exp(hidden, items, offset, ids, targets, False)
+    gradient = (torch.ones_like(lse), lse, None, hidden, items, offset, ids, targets)
+    torch.library.opcheck(items_gradient, gradient, test_utils=CHECKS)
 
 
 def test_compile_attention_once_for_all_lengths(device):

@@ -6,9 +6,9 @@ from kfp import compiler
 
 from components.nodes.train_job import VARIABLE, TrainJobSettings
 from components.runners.platform import PlatformSettings, Resources, on_platform
-from components.support.settings import SettingsError
 from components.support.stage import STAGES
 from pipeline import sasrec_pipeline
+from sasrec.errors import SettingsError
 
 EXAMPLE = Path("deploy/platform.yaml")
 EXECUTORS = {f"exec-{stage.replace('_', '-')}" for stage in STAGES} | {"exec-report-outcome"}

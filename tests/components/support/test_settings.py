@@ -1,6 +1,7 @@
 import pytest
 
-from components.support.settings import RunConfig, SettingsError, build_config, describe_settings
+from components.support.settings import RunConfig, build_config, describe_settings
+from sasrec.errors import SettingsError
 
 
 def test_overrides_reach_their_section_and_type():

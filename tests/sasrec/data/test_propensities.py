@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from sasrec.data.propensities import logged_propensities, of_histories
-from sasrec.data.schema import IMPRESSIONS, TIMESTAMP, DataError
+from sasrec.data.schema import IMPRESSIONS, TIMESTAMP
+from sasrec.errors import DataError
 from tests.sasrec.small_sequences import packed
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

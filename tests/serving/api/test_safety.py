@@ -8,7 +8,7 @@ from serving import metrics
 from serving.api.guard import OTHER, ROUTES
 from tests.serving.sites import ITEM_IDS
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 PRODUCT = ("sasrec", "kernels", "serving", "feature_repo", "components")
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"eval", "exec"}

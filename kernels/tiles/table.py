@@ -1,8 +1,8 @@
 """The tile of each kernel, from a checked-in table: nothing is tuned at call time.
 
 ``tiles.json`` has one line for each (architecture, dtype, padded head dimension, dropout, bias),
-with ``[BLOCK_M, BLOCK_N, warps, stages]`` for each kernel. ``python -m kernels.refresh_tiles``
-measures it anew on a GPU; ``python -m kernels.aot`` compiles every line of it without one.
+with ``[BLOCK_M, BLOCK_N, warps, stages]`` for each kernel. ``python -m kernels.tiles.refresh``
+measures it anew on a GPU; ``python -m kernels.tiles.aot`` compiles every line of it without one.
 """
 
 import json

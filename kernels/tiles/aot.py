@@ -1,8 +1,8 @@
 """Compile every tile of the table ahead of time, without a GPU, and show what it takes.
 
-``python -m kernels.aot`` prints registers, stack and shared memory of each kernel for each line
-of ``tiles.json``, and fails if any spills (a spilled register goes to the stack, so a stack of 0
-bytes means none) or needs more shared memory than there is. ``--report FILE`` also writes the
+``python -m kernels.tiles.aot`` prints registers, stack and shared memory of each kernel for each
+line of ``tiles.json``, and fails if any spills (a spilled register goes to the stack, so a stack of
+0 bytes means none) or needs more shared memory than there is. ``--report FILE`` also writes the
 table as JSON, with a digest of the sources, by which the tests know a report that is out of date.
 The whole table takes about ten minutes on two cores; the options narrow it down.
 """
@@ -25,18 +25,29 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from kernels import attention_triton, cross_entropy_triton, tiles
-from kernels.attention_triton import float32_precision
-from kernels.tiles import Key, Tile
+from kernels import dropout_triton, triton_shared
+from kernels.attention import triton_forward, triton_gradients, triton_steps
+from kernels.cross_entropy import triton_kernels as cross_entropy_kernels
+from kernels.precision import float32_precision
+from kernels.tiles import table as tiles
+from kernels.tiles.table import Key, Tile
 
 FUNCTIONS = {
-    "forward": attention_triton._forward_kernel,
-    "query_gradient": attention_triton._query_gradient_kernel,
-    "key_value_gradient": attention_triton._key_value_gradient_kernel,
-    "bias_gradient": attention_triton._bias_gradient_kernel,
-    "log_sum_exp": cross_entropy_triton._log_sum_exp_kernel,
-    "items_gradient": cross_entropy_triton._items_gradient_kernel,
+    "forward": triton_forward.forward_kernel,
+    "query_gradient": triton_gradients.query_gradient_kernel,
+    "key_value_gradient": triton_gradients.key_value_gradient_kernel,
+    "bias_gradient": triton_gradients.bias_gradient_kernel,
+    "log_sum_exp": cross_entropy_kernels.log_sum_exp_kernel,
+    "items_gradient": cross_entropy_kernels.items_gradient_kernel,
 }
+SOURCES = (
+    dropout_triton,
+    triton_shared,
+    triton_steps,
+    triton_forward,
+    triton_gradients,
+    cross_entropy_kernels,
+)
 # Sizes of the bias tables; they are compile-time constants.
 MAX_DISTANCE, BUCKETS = 199, 32
 
@@ -144,7 +155,7 @@ def _registers_and_stack(cubin: bytes) -> tuple[int, int]:
 def digest() -> str:
     """Identifies what a report is about: the kernels, the table and Triton's version."""
     content = hashlib.sha256(triton.__version__.encode())
-    for module in (attention_triton, cross_entropy_triton):
+    for module in SOURCES:
         content.update(Path(str(module.__file__)).read_bytes())
     content.update(tiles.TABLE.read_bytes())
     return content.hexdigest()
@@ -165,7 +176,7 @@ def _jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, Key, Tile]]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m kernels.aot",
+        prog="python -m kernels.tiles.aot",
         description="Compile the table of tiles without a GPU; fail if a kernel spills registers.",
     )
     parser.add_argument("--architecture", choices=tiles.ARCHITECTURES, help="only this one")

@@ -12,36 +12,24 @@ import math
 import torch
 from torch import Tensor
 
-_LOG2_E = math.log2(math.e)
+from kernels.cross_entropy.inputs import Inputs
+from kernels.precision import LOG2_E, sum_dtype
+
 # 1 MiB of float32 logits: half of a core's L2. Chosen by measurement (docs/kernel.md).
 _BLOCK_TOKENS = 256
 _BLOCK_ITEMS = 1024
 
 
-def forward(
-    hidden: Tensor,
-    items: Tensor,
-    offset: Tensor | None,
-    item_ids: Tensor | None,
-    excluded_ids: Tensor | None,
-    with_mean: bool,
-) -> tuple[Tensor, Tensor]:
+def forward(inputs: Inputs, with_mean: bool) -> tuple[Tensor, Tensor]:
     """Log-sum-exp over the items, and with ``with_mean`` its gradient in ``hidden``.
-
-    Args:
-        hidden: ``(T, d)``.
-        items: ``(N, d)``.
-        offset: ``(N,)`` added to every token's logits.
-        item_ids: ``(N,)``; with ``excluded_ids (T,)``, items of that id do not count for a token.
-        excluded_ids: see ``item_ids``.
-        with_mean: whether to compute the second result.
 
     Returns:
         ``lse (T,)`` and ``mean (T, d)`` = Σ_n softmax_n · item_n (empty if not asked for), both
         float32, or float64 for float64 inputs.
     """
+    hidden, items = inputs.hidden, inputs.items
     tokens, width = hidden.shape
-    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    dtype = sum_dtype(hidden.dtype)
     lse = hidden.new_empty(tokens, dtype=dtype)
     mean = hidden.new_empty((tokens if with_mean else 0, width), dtype=dtype)
     for at in _slices(tokens, _BLOCK_TOKENS):
@@ -51,7 +39,7 @@ def forward(
         weighted = torch.zeros_like(h)
         for item_at in _slices(items.shape[0], _BLOCK_ITEMS):
             rows = items[item_at].to(dtype)
-            logits = _logits(h, rows, at, item_at, offset, item_ids, excluded_ids)
+            logits = _logits(h, rows, at, item_at, inputs)
             new_maximum = torch.maximum(maximum, logits.amax(1, keepdim=True))
             shift = _finite(new_maximum)
             rescale = (maximum - shift).exp2_()
@@ -61,35 +49,27 @@ def forward(
             if with_mean:
                 weighted.mul_(rescale).addmm_(logits, rows)
             maximum = new_maximum
-        lse[at] = (maximum + total.log2()).squeeze(1) / _LOG2_E
+        lse[at] = (maximum + total.log2()).squeeze(1) / LOG2_E
         if with_mean:
             mean[at] = weighted / total.clamp_min(torch.finfo(dtype).tiny)
     return lse, mean
 
 
-def items_gradient(
-    d_lse: Tensor,
-    hidden: Tensor,
-    items: Tensor,
-    offset: Tensor | None,
-    item_ids: Tensor | None,
-    excluded_ids: Tensor | None,
-    lse: Tensor,
-    targets: Tensor | None,
-) -> Tensor:
+def items_gradient(d_lse: Tensor, lse: Tensor, targets: Tensor | None, inputs: Inputs) -> Tensor:
     """Gradient ``(N, d)`` of ``Σ_t d_lse[t] · (lse[t] - logit[t, target])`` in the items.
 
     Without ``targets`` the second term is absent.
     """
+    hidden, items = inputs.hidden, inputs.items
     dtype = lse.dtype
     gradient = torch.empty_like(items, dtype=dtype)
-    shift = _finite(lse)[:, None] * _LOG2_E
+    shift = _finite(lse)[:, None] * LOG2_E
     for item_at in _slices(items.shape[0], _BLOCK_ITEMS):
         rows = items[item_at].to(dtype)
         total = torch.zeros_like(rows)
         for at in _slices(hidden.shape[0], _BLOCK_TOKENS):
             h = hidden[at].to(dtype)
-            logits = _logits(h, rows, at, item_at, offset, item_ids, excluded_ids)
+            logits = _logits(h, rows, at, item_at, inputs)
             logits -= shift[at]
             torch.exp2(logits, out=logits)
             total.addmm_(logits.T, h * d_lse[at, None])
@@ -110,19 +90,12 @@ def _finite(shift: Tensor) -> Tensor:
     return torch.where(shift == -math.inf, 0.0, shift)
 
 
-def _logits(
-    hidden: Tensor,
-    rows: Tensor,
-    at: slice,
-    item_at: slice,
-    offset: Tensor | None,
-    item_ids: Tensor | None,
-    excluded_ids: Tensor | None,
-) -> Tensor:
+def _logits(hidden: Tensor, rows: Tensor, at: slice, item_at: slice, inputs: Inputs) -> Tensor:
     """In units of log 2."""
-    logits = (hidden * _LOG2_E) @ rows.T
+    _, _, offset, item_ids, excluded_ids = inputs
+    logits = (hidden * LOG2_E) @ rows.T
     if offset is not None:
-        logits += offset[item_at].to(logits.dtype) * _LOG2_E
+        logits += offset[item_at].to(logits.dtype) * LOG2_E
     if item_ids is not None and excluded_ids is not None:
         logits.masked_fill_(excluded_ids[at, None] == item_ids[None, item_at], -math.inf)
     return logits

@@ -1,6 +1,6 @@
 """Make the table of tiles anew.
 
-``python -m kernels.refresh_tiles`` times every candidate on the GPU at hand and replaces the lines
+``python -m kernels.tiles.refresh`` times every candidate on the GPU at hand and replaces the lines
 of its architecture in ``tiles.json``, or those of them that the options name. ``--without-gpu``
 replaces lines without timing: each kernel gets the first candidate, in an order of reasoned
 preference, that compiles for that architecture within its shared memory and without spilling a
@@ -22,8 +22,13 @@ from typing import Any
 import torch
 import triton
 
-from kernels import aot, attention_triton, cross_entropy_triton, tiles
-from kernels.tiles import Key, Tile
+from kernels.attention import triton_launch as attention
+from kernels.attention.inputs import Inputs, cu_seqlens
+from kernels.cross_entropy import triton_launch as cross_entropy
+from kernels.cross_entropy.inputs import Inputs as LossInputs
+from kernels.tiles import aot
+from kernels.tiles import table as tiles
+from kernels.tiles.table import Key, Tile
 
 ATTENTION_DIMS = (32, 64, 128)
 # A loss sees the model's width, not a head's.
@@ -142,8 +147,8 @@ def _run(kernel: str, key: Key) -> Callable[[], Any]:
 def _attention_run(kernel: str, key: Key) -> Callable[[], Any]:
     """65,536 tokens or so of users as in MovieLens-1M: up to 200 items, half below a hundred."""
     lengths = torch.randn(640, generator=torch.Generator().manual_seed(0)).mul(0.9).add(4.6).exp()
-    cu_seqlens = _offsets(lengths.clamp(1, 200).int()).cuda()
-    tokens, dtype = int(cu_seqlens[-1]), _dtype(key)
+    bounds = cu_seqlens(lengths.clamp(1, 200).int()).cuda()
+    tokens, dtype = int(bounds[-1]), _dtype(key)
     q, k, v, d_out = torch.randn(4, tokens, 2, key.block_d, device="cuda", dtype=dtype).unbind()
     seed = torch.zeros(1, dtype=torch.int64, device="cuda") if key.dropout else None
     position, time, timestamps = None, None, None
@@ -151,30 +156,26 @@ def _attention_run(kernel: str, key: Key) -> Callable[[], Any]:
         position = torch.randn(2, aot.MAX_DISTANCE + 1, device="cuda")
         time = torch.randn(2, aot.BUCKETS, device="cuda")
         timestamps = torch.arange(tokens, device="cuda") * 3600
-    rest = (cu_seqlens, seed, position, time, timestamps, 0.2 if key.dropout else 0.0, 0.1)
-    forward = partial(attention_triton.forward, q, k, v, *rest)
+    dropout_p = 0.2 if key.dropout else 0.0
+    inputs = Inputs(q, k, v, bounds, seed, position, time, timestamps, dropout_p, 0.1)
+    forward = partial(attention.forward, inputs)
     if kernel == "forward":
         return forward
     out, lse = forward()
-    return partial(attention_triton.backward, d_out, None, q, k, v, out, lse, *rest)
-
-
-def _offsets(lengths: torch.Tensor) -> torch.Tensor:
-    """``cu_seqlens`` of these lengths."""
-    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()
+    return partial(attention.backward, d_out, None, out, lse, inputs)
 
 
 def _loss_run(kernel: str, key: Key) -> Callable[[], Any]:
     """8,192 tokens over 200,000 items."""
     hidden = torch.randn(8192, key.block_d, device="cuda", dtype=_dtype(key))
     items = torch.randn(200_000, key.block_d, device="cuda", dtype=_dtype(key)) * 0.1
-    forward = partial(cross_entropy_triton.forward, hidden, items, None, None, None, True)
+    inputs = LossInputs(hidden, items)
+    forward = partial(cross_entropy.forward, inputs, True)
     if kernel == "log_sum_exp":
         return forward
     lse, _ = forward()
     targets = torch.zeros(8192, dtype=torch.int64, device="cuda")
-    gradient = cross_entropy_triton.items_gradient
-    return partial(gradient, lse, hidden, items, None, None, None, lse, targets)
+    return partial(cross_entropy.items_gradient, lse, lse, targets, inputs)
 
 
 def _dtype(key: Key) -> torch.dtype:
@@ -199,7 +200,7 @@ def _gpu_architecture() -> str:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m kernels.refresh_tiles", description="Make the table of tiles anew."
+        prog="python -m kernels.tiles.refresh", description="Make the table of tiles anew."
     )
     parser.add_argument("--without-gpu", action="store_true", help="what fits, all unmeasured")
     parser.add_argument("--dtype", choices=LOSS_DIMS, help="only this one")

@@ -11,152 +11,31 @@ rows.
 Forward saves the log-sum-exp alone; backward recomputes the weights and the dropout mask.
 
 Scores are kept in units of log 2: ``torch.exp`` takes 2 to 20 ns an element at masked and very
-small weights, where ``torch.exp2`` always takes 0.3.
+small weights, where ``torch.exp2`` always takes 0.3. The layout is in ``cpu_layout.py``.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from kernels.attention.cpu_layout import Chunk, Layout, rows_of_block
+from kernels.attention.cpu_short import is_one_short_user, one_short_user
+from kernels.attention.inputs import Inputs
+from kernels.attention.relative_bias import position_index, relative_times, time_bucket
 from kernels.dropout import hash_keys, threshold
-from kernels.relative_bias import position_index, relative_times, time_bucket
-
-_LOG2_E = math.log2(math.e)
-# Rows of one block, and scores of one block (users · heads · rows · columns): 1 MiB in float32,
-# half of a core's L2. Chosen by measurement (docs/kernel.md).
-_BLOCK_ROWS = 128
-_BLOCK_SCORES = 2**18
-# A very long user gets narrower blocks, but not narrower than this.
-_LEAST_ROWS = 32
-# Scores whose padding costs as much as another group's operations take to start.
-_GROUP_SCORES = 2**15
-# One user as short as this is a request to serve: its time goes into starting operations.
-_SHORT = 512
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """Some users of one padded length, as a batch of ``users · heads`` matrices.
-
-    ``rows`` are theirs in the padded layout, user after user, head after head.
-    """
-
-    users: int
-    heads: int
-    length: int
-    rows: slice
-
-    @property
-    def matrices(self) -> int:
-        return self.users * self.heads
-
-    def blocks(self) -> list[slice]:
-        """Blocks of rows."""
-        step = _rows_of_block(self.length, self.matrices)
-        firsts = range(0, self.length, step)
-        return [slice(first, min(first + step, self.length)) for first in firsts]
-
-    def of(self, padded: Tensor) -> Tensor:
-        """Its rows of ``padded (P, ...)`` as ``(matrices, length, ...)``."""
-        return padded[self.rows].view(self.matrices, self.length, *padded.shape[1:])
-
-
-def _rows_of_block(length: int, matrices: int) -> int:
-    rows = min(_BLOCK_ROWS, _BLOCK_SCORES // (matrices * length))
-    return min(length, max(rows, _LEAST_ROWS))
-
-
-def _users_of_chunk(length: int, heads: int) -> int:
-    return max(1, _BLOCK_SCORES // (heads * length * min(length, _BLOCK_ROWS)))
-
-
-def _groups(lengths: list[int], heads: int) -> list[int]:
-    """Sizes of groups of similar lengths, from lengths in falling order.
-
-    A group takes shorter users for as long as the scores of their padding cost less than a group
-    of their own.
-    """
-    sizes: list[int] = []
-    longest, wasted = 0, math.inf
-    for length in lengths:
-        wasted += heads * (longest * longest - length * length) / 2
-        if wasted > _GROUP_SCORES:
-            sizes.append(0)
-            longest, wasted = length, 0.0
-        sizes[-1] += 1
-    return sizes
-
-
-def _chunks(lengths: list[int], heads: int) -> tuple[list[_Chunk], list[int]]:
-    """Users of these lengths, in falling order, in chunks; and the padded length of each user."""
-    chunks: list[_Chunk] = []
-    padded_lengths: list[int] = []
-    row = 0
-    for size in _groups(lengths, heads):
-        length = lengths[len(padded_lengths)]
-        padded_lengths += [length] * size
-        step = _users_of_chunk(length, heads)
-        for first in range(0, size, step):
-            users = min(step, size - first)
-            rows = slice(row, row + users * heads * length)
-            chunks.append(_Chunk(users, heads, length, rows))
-            row = rows.stop
-    return chunks, padded_lengths
-
-
-class _Layout:
-    """Users side by side in padded groups, longest first.
-
-    Attributes:
-        chunks: the padded rows, some users at a time.
-        source: ``(P,)``, the row of the ``(T · H, D)`` matrix behind each padded row; padding
-            repeats the user's last.
-        padding: ``(P,)`` bool.
-        place: ``(T · H,)``, where each row is in the padded layout.
-    """
-
-    def __init__(self, cu_seqlens: Tensor, heads: int) -> None:
-        bounds = cu_seqlens.long()
-        lengths, order = bounds.diff().sort(descending=True, stable=True)
-        lengths = lengths[lengths > 0]
-        starts = bounds[order[: len(lengths)]]
-        self.chunks, padded_lengths = _chunks(lengths.tolist(), heads)
-
-        # Of each padded row: where its user begins there and among the tokens, and how long it is.
-        padded = torch.tensor(padded_lengths, dtype=torch.int64)
-        sizes = padded * heads
-        of_user = torch.stack([sizes.cumsum(0) - sizes, starts, lengths - 1, padded])
-        begin, start, last, length = of_user.repeat_interleave(sizes, dim=1)
-        within = torch.arange(len(begin)) - begin
-        head = within.div(length, rounding_mode="floor")
-        position = within - head * length
-        self.padding = position > last
-        self.source = (start + torch.minimum(position, last)) * heads + head
-        real = (~self.padding).nonzero().flatten()
-        self.place = torch.empty_like(real)
-        self.place[self.source[real]] = real
+from kernels.precision import LOG2_E, sum_dtype
 
 
 class _Call:
     """One call's inputs and buffers, and what forward and backward both compute with them."""
 
-    def __init__(
-        self,
-        q: Tensor,
-        cu_seqlens: Tensor,
-        seed: Tensor | None,
-        position_bias: Tensor | None,
-        time_bias: Tensor | None,
-        timestamps: Tensor | None,
-        dropout_p: float,
-        scale: float,
-    ) -> None:
+    def __init__(self, inputs: Inputs) -> None:
+        q, _, _, cu_seqlens, seed, position_bias, time_bias, timestamps, *numbers = inputs
         self.tokens, self.heads, self.head_dim = q.shape
-        self.dtype = torch.promote_types(q.dtype, torch.float32)
-        self.scale, self.dropout_p = scale, dropout_p
-        self.layout = _Layout(cu_seqlens, self.heads)
+        self.dtype = sum_dtype(q.dtype)
+        self.dropout_p, self.scale = numbers
+        self.layout = Layout(cu_seqlens, self.heads)
         self.position_bias = _in_log2(position_bias, self.dtype)
         self.time_bias = _in_log2(time_bias, self.dtype)
         self.times = None if timestamps is None else relative_times(timestamps, cu_seqlens)
@@ -168,7 +47,7 @@ class _Call:
         self._masks: dict[int, Tensor] = {}
         self._scores_size = max(
             (
-                c.matrices * c.length * _rows_of_block(c.length, c.matrices)
+                c.matrices * c.length * rows_of_block(c.length, c.matrices)
                 for c in self.layout.chunks
             ),
             default=0,
@@ -187,7 +66,7 @@ class _Call:
         return self.padded(x.reshape(-1, x.shape[-1])).to(self.dtype)
 
     def tile(
-        self, name: str, chunk: _Chunk, rows: slice, dtype: torch.dtype | None = None
+        self, name: str, chunk: Chunk, rows: slice, dtype: torch.dtype | None = None
     ) -> Tensor:
         """The buffer of this name as scores ``(matrices, rows, columns up to the last row)``."""
         shape = (chunk.matrices, rows.stop - rows.start, rows.stop)
@@ -197,10 +76,10 @@ class _Call:
             self._buffers[name] = buffer
         return buffer[: math.prod(shape)].view(shape)
 
-    def scores(self, q: Tensor, k: Tensor, chunk: _Chunk, rows: slice) -> Tensor:
+    def scores(self, q: Tensor, k: Tensor, chunk: Chunk, rows: slice) -> Tensor:
         """Masked scores of a block in units of log 2, in a buffer."""
         scores = self.tile("scores", chunk, rows)
-        scores.baddbmm_(q[:, rows], k[:, : rows.stop].mT, beta=0, alpha=self.scale * _LOG2_E)
+        scores.baddbmm_(q[:, rows], k[:, : rows.stop].mT, beta=0, alpha=self.scale * LOG2_E)
         by_head = scores.view(-1, self.heads, *scores.shape[1:])
         if self.position_bias is not None:
             by_head += self.position_bias[:, self._position_index(rows)]
@@ -220,14 +99,14 @@ class _Call:
             self._masks[size] = mask
         return mask
 
-    def dropout_bits(self, keys: list[Tensor], chunk: _Chunk, rows: slice) -> Tensor:
+    def dropout_bits(self, keys: list[Tensor], chunk: Chunk, rows: slice) -> Tensor:
         """Hash of every weight of a block, from the chunk's keys."""
         multiplier, offset, column = keys
         bits = self.tile("bits", chunk, rows, torch.int32)
         torch.mul(multiplier[:, rows, None], column[:, None, : rows.stop], out=bits)
         return bits.add_(offset[:, rows, None])
 
-    def chunk_keys(self, chunk: _Chunk) -> list[Tensor] | None:
+    def chunk_keys(self, chunk: Chunk) -> list[Tensor] | None:
         return None if self.keys is None else [chunk.of(key) for key in self.keys]
 
     def drop(self, weights: Tensor, bits: Tensor) -> None:
@@ -248,7 +127,7 @@ class _Call:
         row, column = torch.arange(rows.start, rows.stop), torch.arange(rows.stop)
         return position_index(row[:, None], column[None, :], self.position_bias.shape[1] - 1)
 
-    def _time_bucket(self, chunk: _Chunk, rows: slice) -> Tensor:
+    def _time_bucket(self, chunk: Chunk, rows: slice) -> Tensor:
         """Buckets ``(users, rows, columns)``, int64."""
         assert self.times is not None
         assert self.time_bias is not None
@@ -261,7 +140,7 @@ class _Call:
     def add_bias_gradients(
         self,
         d_scores: Tensor,
-        chunk: _Chunk,
+        chunk: Chunk,
         rows: slice,
         d_position: Tensor | None,
         d_time: Tensor | None,
@@ -277,22 +156,12 @@ class _Call:
                 d_time[head].index_add_(0, bucket, by_head[:, head].flatten().double())
 
 
-def forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens: Tensor,
-    seed: Tensor | None,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    timestamps: Tensor | None,
-    dropout_p: float,
-    scale: float,
-) -> tuple[Tensor, Tensor]:
+def forward(inputs: Inputs) -> tuple[Tensor, Tensor]:
     """Output ``(T, H, D)`` in q's dtype and log-sum-exp ``(T, H)`` in float32 (or float64)."""
-    if cu_seqlens.numel() == 2 and 0 < q.shape[0] <= _SHORT and seed is None:
-        return _one_short_user(q, k, v, cu_seqlens, position_bias, time_bias, timestamps, scale)
-    call = _Call(q, cu_seqlens, seed, position_bias, time_bias, timestamps, dropout_p, scale)
+    if is_one_short_user(inputs):
+        return one_short_user(inputs)
+    call = _Call(inputs)
+    q, k, v, dropout_p = inputs.q, inputs.k, inputs.v, inputs.dropout_p
     padded_q, padded_k, padded_v = (call.padded_rows(x) for x in (q, k, v))
     padded_out = torch.empty_like(padded_q)
     padded_lse = padded_q.new_empty(len(padded_q))
@@ -310,67 +179,20 @@ def forward(
                 call.drop(weights, call.dropout_bits(keys, chunk, rows))
             weighted = torch.bmm(weights, v_at[:, : rows.stop])
             torch.div(weighted, total * (1.0 - dropout_p), out=out_at[:, rows])
-    return call.packed(padded_out).to(q.dtype), call.packed(padded_lse) / _LOG2_E
-
-
-def _one_short_user(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens: Tensor,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    timestamps: Tensor | None,
-    scale: float,
-) -> tuple[Tensor, Tensor]:
-    """As :func:`forward`, with one dense matrix a head, in as few operations as it takes."""
-    dtype = torch.promote_types(q.dtype, torch.float32)
-    q_at, k_at, v_at = (x.to(dtype).transpose(0, 1) for x in (q, k, v))
-    if position_bias is None and time_bias is None:
-        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q_at[None], k_at[None], v_at[None], 0.0, True, scale=scale
-        )
-        return out[0].transpose(0, 1).to(q.dtype).contiguous(), lse[0].T.contiguous()
-    scores = (q_at @ k_at.mT).mul_(scale * _LOG2_E)
-    token = torch.arange(q.shape[0])
-    if position_bias is not None:
-        index = position_index(token[:, None], token, position_bias.shape[1] - 1)
-        scores += (position_bias.to(dtype) * _LOG2_E)[:, index]
-    if time_bias is not None and timestamps is not None:
-        times = relative_times(timestamps, cu_seqlens)
-        bucket = time_bucket(times[:, None], times, time_bias.shape[1])
-        scores += (time_bias.to(dtype) * _LOG2_E)[:, bucket.long()]
-    scores += torch.full(scores.shape[1:], -math.inf, dtype=dtype).triu_(1)
-    maximum = scores.amax(-1, keepdim=True)
-    weights = torch.exp2(scores.sub_(maximum), out=scores)
-    total = weights.sum(-1, keepdim=True)
-    out = (weights @ v_at).div_(total).transpose(0, 1).to(q.dtype).contiguous()
-    lse = maximum.add_(total.log2()).squeeze(-1) / _LOG2_E
-    return out, lse.T.contiguous()
+    return call.packed(padded_out).to(q.dtype), call.packed(padded_lse) / LOG2_E
 
 
 def backward(
-    d_out: Tensor,
-    d_lse: Tensor | None,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    cu_seqlens: Tensor,
-    seed: Tensor | None,
-    position_bias: Tensor | None,
-    time_bias: Tensor | None,
-    timestamps: Tensor | None,
-    dropout_p: float,
-    scale: float,
+    d_out: Tensor, d_lse: Tensor | None, out: Tensor, lse: Tensor, inputs: Inputs
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     """Gradients of q, k, v, the position table and the time table. ``out`` is not needed here."""
-    call = _Call(q, cu_seqlens, seed, position_bias, time_bias, timestamps, dropout_p, scale)
+    call = _Call(inputs)
+    q, k, v, dropout_p, scale = inputs.q, inputs.k, inputs.v, inputs.dropout_p, inputs.scale
+    position_bias, time_bias = inputs.position_bias, inputs.time_bias
     padded_q, padded_k, padded_v, padded_d_out = (call.padded_rows(x) for x in (q, k, v, d_out))
     d_q, d_k, d_v = (torch.empty_like(padded_q) for _ in range(3))
     # An infinite log-sum-exp makes every weight of a padding row zero.
-    padded_lse = call.padded(lse.reshape(-1)).mul_(_LOG2_E)
+    padded_lse = call.padded(lse.reshape(-1)).mul_(LOG2_E)
     padded_lse.masked_fill_(call.layout.padding, math.inf)
     kept_share = 1.0 - dropout_p
     padded_d_lse = None if d_lse is None else call.padded(d_lse.reshape(-1)).mul_(kept_share)
@@ -421,4 +243,4 @@ def backward(
 
 
 def _in_log2(table: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    return None if table is None else table.to(dtype) * _LOG2_E
+    return None if table is None else table.to(dtype) * LOG2_E

@@ -1,0 +1,59 @@
+"""The whole page, in the order of its subjects."""
+
+from benchmarks.results_page import files
+from benchmarks.results_page.subjects import (
+    evaluation,
+    features,
+    kernels,
+    pipeline,
+    quality,
+    serving,
+    training,
+)
+
+SUBJECTS = (
+    quality.next_item,
+    quality.losses,
+    quality.among_100,
+    quality.cuts_in_time,
+    quality.validation,
+    pipeline.whole_runs,
+    pipeline.stage_times,
+    training.epochs,
+    training.large_catalogue,
+    training.on_a_gpu,
+    training.two_hosts,
+    kernels.attention_cpu,
+    kernels.attention_gpu,
+    kernels.catalogue_loss,
+    kernels.compiled,
+    serving.load,
+    serving.overload,
+    serving.event_to_list,
+    serving.runtimes,
+    serving.index,
+    serving.faults,
+    serving.small_costs,
+    features.build,
+    features.histories,
+    evaluation.metrics,
+    evaluation.coverage,
+    evaluation.exploring,
+    evaluation.search,
+)
+HEAD = """# Results
+
+Made from `benchmarks/results/*.json` by `python -m benchmarks.results_page`, and held to them by a
+test; change neither by hand. *Ratio* is how many times as good or as fast this project is as the
+peer, so below 1 the peer is better. *Threads* are torch's in one process. A *commit* with a + had
+changes in the model or the kernels that were committed later.
+"""
+
+
+def markdown() -> str:
+    """The content of docs/results.md."""
+    sections = [HEAD.strip(), *(subject().markdown() for subject in SUBJECTS)]
+    if without_table := files.unread():
+        names = "\n".join(f"- `benchmarks/results/{name}.json`" for name in without_table)
+        sections.append(f"## Records without a table\n\n{names}")
+    return "\n\n".join(sections) + "\n"

@@ -1,0 +1,1 @@
+"""Causal attention on packed sequences: ``function.py`` is its entry."""

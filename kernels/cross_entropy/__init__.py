@@ -1,0 +1,1 @@
+"""Next-item losses over a large catalogue: ``function.py`` is their entry."""
