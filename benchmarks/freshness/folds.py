@@ -39,6 +39,12 @@ class Site:
         split = global_time(source.interactions, items=source.items)
         return cls(source, split, sequences_of(source, split))
 
+    @property
+    def now(self) -> datetime:
+        """t2, where the test fold begins: the moment at which a refit would learn."""
+        assert self.split.t2 is not None, "a global cut has two moments"
+        return self.split.t2
+
     def learning_until(self, moment: datetime) -> SequenceDataset:
         """The same folds for a model that learns from all events before `moment`.
 

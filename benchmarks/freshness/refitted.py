@@ -20,7 +20,7 @@ def compare_refits(site: Site, chosen: Preset, run_dir: Path) -> dict[str, Any]:
     """
     evaluated = site.evaluated
     first = fit(evaluated, chosen, run_dir / "evaluated")
-    everything = site.learning_until(site.split.t2)
+    everything = site.learning_until(site.now)
     test = of_users(everything.test, evaluated.test.user_ids)
     epochs = first.best_epoch
     same_steps = max(1, round(epochs * len(evaluated.train.items) / len(everything.train.items)))

@@ -17,7 +17,7 @@ def compare_starts(site: Site, chosen: Preset, run_dir: Path) -> dict[str, Any]:
 
     That run's own cut lies before t1, so its model has seen nothing of what judges here.
     """
-    before = site.source.before(site.split.t2)
+    before = site.source.before(site.now)
     earlier = sequences_of(before, global_time(before.interactions, items=before.items))
     champion = fit(earlier, chosen, run_dir / "champion").recommender
     results = {

@@ -21,7 +21,9 @@ SEQUENCES, CONFIG, MODEL, RESULT = "sequences", "config.json", "model", "result.
 WARM_START = "warm_start"
 
 
-def write_work(folder: Path, config: str, sequences: Path, warm_start: Recommender | None) -> None:
+def write_work(
+    folder: Path, config: str, sequences: Path, warm_start: Recommender | None = None
+) -> None:
     """Put what the nodes need into a folder that all of them see.
 
     Args:
