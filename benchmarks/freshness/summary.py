@@ -19,6 +19,7 @@ def summarise(folder: Path) -> dict[str, Any]:
         part: {
             "seeds": [result["seed"] for result in of_part],
             "split_sha256": of_part[0].get("split_sha256"),
+            "provenance": [result["provenance"] for result in of_part],
             "rows": {
                 row: _figures([r["rows"][row] for r in of_part]) for row in of_part[0]["rows"]
             },
