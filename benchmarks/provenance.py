@@ -14,6 +14,7 @@ import torch
 ELSEWHERE = {
     "--data-dir": "DIR",
     "--home": "SITE",
+    "--work-dir": "WORK",
     "--rectools-python": "VENV/bin/python",
     "--reference-python": "VENV/bin/python",
 }

@@ -45,13 +45,20 @@ def test_every_stage_is_there_in_one_image(specification):
     assert len({executor["container"]["image"] for executor in executors.values()}) == 1
 
 
-def test_only_a_promoted_model_is_registered_and_deployed(specification):
+def behind_a_condition(specification, tasks, known):
+    """The tasks of the one condition among `tasks` that is none of `known`."""
+    [condition] = set(tasks) - known
+    assert tasks[condition]["triggerPolicy"]["condition"].endswith("== 'promote'")
+    return specification["components"][tasks[condition]["componentRef"]["name"]]["dag"]["tasks"]
+
+
+def test_only_a_promoted_model_is_refit_and_only_a_fit_one_deployed(specification):
+    last = {"refit", "register", "deploy"}
     root = specification["root"]["dag"]["tasks"]
-    outside = set(map(kebab, STAGES)) - {"register", "deploy"}
-    condition = (set(root) - outside).pop()
-    assert root[condition]["triggerPolicy"]["condition"].endswith("== 'promote'")
-    inner = specification["components"][root[condition]["componentRef"]["name"]]
-    assert set(inner["dag"]["tasks"]) == {"register", "deploy"}
+    promoted = behind_a_condition(specification, root, set(map(kebab, STAGES)) - last)
+    assert "refit" in promoted
+    fit = behind_a_condition(specification, promoted, {"refit"})
+    assert set(fit) == {"register", "deploy"}
 
 
 def test_settings_become_the_default_of_the_config_parameter(specification):

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_repo.extract import SEQUENCES, sequences_as_of
+from feature_repo.extract import SEQUENCES, current_sequences, sequences_as_of
 from feature_repo.publish import publish
 from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError
@@ -68,6 +68,27 @@ def test_a_thousand_random_moments_equal_a_filter_of_the_raw_events(
     found = sequences_as_of(tmp_path, moments)
     assert found.equals(brute_force(interactions, moments))
     assert any(len(items) == 0 for items in found["item_ids"].to_pylist())
+
+
+def test_now_is_everybody_s_whole_history(tmp_path, interactions):
+    publish(
+        tmp_path,
+        interactions=interactions,
+        items=None,
+        impressions=None,
+        cutoffs=pa.table(
+            {"user_id": ["u1"], "cutoff": pa.array([START + timedelta(days=20)], TIMESTAMP)}
+        ),
+        as_of=END,
+    )
+    now = current_sequences(tmp_path)
+    everybody = pa.table(
+        {
+            "user_id": sorted(set(interactions["user_id"].to_pylist())),
+            "cutoff": pa.repeat(pa.scalar(END + timedelta(microseconds=1), TIMESTAMP), len(now)),
+        }
+    )
+    assert now.equals(brute_force(interactions, everybody))
 
 
 def test_a_cutoff_that_was_not_published_is_refused(tmp_path, interactions):
