@@ -80,10 +80,8 @@ def current_sequences(repo_dir: Path, *, memory_limit: str = MEMORY_LIMIT) -> pa
     as_of = datetime.fromisoformat(read_report(generation)["as_of"])
     files = [str(path) for path in sorted((generation / "user_sequence").glob("*.parquet"))]
     with duckdb.connect() as connection:
-        users = connection.read_parquet(files).query(
-            "rows", "SELECT DISTINCT user_id FROM rows ORDER BY user_id"
-        )
-        asked = users.to_arrow_table()
+        rows = connection.read_parquet(files)
+        asked = rows.project("user_id").distinct().order("user_id").to_arrow_table()
     cutoff = pa.scalar(as_of + timedelta(microseconds=1), TIMESTAMP)
     entities = pa.table({"user_id": asked["user_id"], "cutoff": pa.repeat(cutoff, len(asked))})
     return sequences_as_of(repo_dir, entities, memory_limit=memory_limit)
