@@ -204,13 +204,14 @@ def test_weights_decide_what_is_learnt(tmp_path):
 def test_weights_of_events_and_of_the_caller_multiply_and_average_one(tmp_path):
     train, validation = world()
     weights = np.linspace(0.5, 3, len(train.items)).astype(np.float32)
-    weighed = replace(train, weights=weights)
-    of_events = fit(tmp_path / "a", data=(weighed, validation))
-    given = fit(tmp_path / "b", weights=20 * weights)
-    assert losses(of_events) == pytest.approx(losses(given), rel=1e-4)
-    both = fit(tmp_path / "c", data=(weighed, validation), weights=1 / weights)
-    assert losses(both) == pytest.approx(losses(fit(tmp_path / "d")), rel=1e-4)
-    assert losses(both) != losses(of_events)
+    weighed = (replace(train, weights=weights), validation)
+    of_events = losses(fit(tmp_path / "a", epochs=1, data=weighed))
+    assert losses(fit(tmp_path / "b", epochs=1, weights=20 * weights)) == pytest.approx(
+        of_events, rel=1e-3
+    )
+    both = losses(fit(tmp_path / "c", epochs=1, data=weighed, weights=1 / weights))
+    assert both == pytest.approx(losses(fit(tmp_path / "d", epochs=1)), rel=1e-3)
+    assert both != pytest.approx(of_events, rel=1e-3)
 
 
 def test_selected_histories_bring_their_weights():
