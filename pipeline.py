@@ -74,12 +74,14 @@ def sasrec_pipeline(
             split=data["split"],
         )
         extracted = extract_sequences(
+            config=config,
             home=home,
             run_dir=run_dir,
             features=features.output,
             interactions=data["interactions"],
-            split=data["split"],
             items=data["items"],
+            impressions=data["impressions"],
+            split=data["split"],
         ).outputs
         sequences, current = extracted["sequences"], extracted["current"]
         model = train(config=config, home=home, run_dir=run_dir, sequences=sequences).output

@@ -27,6 +27,7 @@ def evaluate(
     from components.support.champion import load_champion, recipe_of
     from components.support.fair_comparison import fair_comparison
     from components.support.metadata import storable
+    from components.support.sequence_extras import SequenceExtras
     from components.support.settings import RunConfig
     from components.support.stage import stage
     from components.support.train_recipe import RecipeTraining
@@ -50,7 +51,12 @@ def evaluate(
         train, vocabulary = dataset.train, dataset.vocabulary
         candidate = Recommender.load(Path(model.path))
         champion = load_champion(Path(home))
-        training = RecipeTraining(Path(home), current.run_dir, dataset)
+        training = RecipeTraining(
+            Path(home),
+            current.run_dir,
+            dataset,
+            SequenceExtras.load(run, Path(sequences.path)),
+        )
         comparison = fair_comparison(
             champion,
             candidate,

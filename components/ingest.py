@@ -24,6 +24,8 @@ def ingest(
     from datetime import UTC, datetime, timedelta
     from pathlib import Path
 
+    import pyarrow.parquet as pq
+
     from components.support.champion import champion_of_refresh
     from components.support.data_state import DataState
     from components.support.metadata import storable
@@ -34,6 +36,7 @@ def ingest(
     from feature_repo.lake.site_data import take_all_in, write_site_data
     from feature_repo.profiles import choose_profile
     from sasrec.data.roles import Roles
+    from sasrec.model.item_features import feature_columns
     from serving.settings import load_settings
 
     with stage("ingest", run_dir) as current:
@@ -73,6 +76,8 @@ def ingest(
                 profile=choose_profile(None),
             )
             batch = lake.state.grown
+        if run.model.feature_buckets:  # a column that is missing ends the run here
+            feature_columns(pq.read_table(items.path), run.data.feature_columns)
         Path(data_report.path).write_text(report.to_markdown())
         (current.run_dir / "data.json").write_text(json.dumps(report.to_dict(), indent=2))
         interactions.metadata.update(storable(report.to_dict()))

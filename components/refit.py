@@ -30,6 +30,7 @@ def refit(
     from components.support.fingerprint import model_digest, training_key
     from components.support.refit_training import RefitTraining
     from components.support.report_page import write_report
+    from components.support.sequence_extras import SequenceExtras
     from components.support.settings import RunConfig
     from components.support.shipment import describe_shipment
     from components.support.stage import stage
@@ -45,16 +46,21 @@ def refit(
         run = RunConfig.parse(config)
         dataset = SequenceDataset.load(Path(sequences.path))
         now = CurrentHistories.load(Path(current.path))
-        plan = TrainingPlan.of(run, Path(home), dataset.description.get("since"))
+        plan = TrainingPlan.of(run, Path(home), dataset.description)
         measured = Evaluation.load(Path(evaluation.path))
         digest = model_digest(Path(model.path))
         curves = list(Path(evaluation.path).glob(calibration.FILE))
         found = None
         if run.refit.enabled:
-            key = training_key(plan.recipe, dataset.description["sha256"], digest, now.digest)
+            extras = SequenceExtras.load(run, Path(current.path))
+            key = training_key(
+                plan.recipe, dataset.description["sha256"], digest, now.digest, extras.digest
+            )
             folder = Path(home) / "training" / key
             (progress.run_dir / "training_dir").write_text(str(folder))
-            training = RefitTraining(run, plan, dataset, now, Recommender.load(Path(model.path)))
+            training = RefitTraining(
+                run, plan, dataset, now, extras, Recommender.load(Path(model.path))
+            )
             refitted = training.train(folder, int(model.metadata["best_epoch"]))
             refitted.save(Path(shipped.path))
             training.move_curves(curves, refitted, Path(shipped.path))

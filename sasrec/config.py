@@ -122,6 +122,19 @@ class TrainConfig(_Config):
         description="Learn from all of a history, cut into windows of max_length events, and not "
         "from its newest window alone.",
     )
+    warm_start: Literal["none", "champion"] = Field(
+        default="none",
+        description="Of a run: begin from the champion's weights, where it has learned from "
+        "nothing that this run evaluates on and has the same architecture.",
+    )
+    propensity_weights: bool = Field(
+        default=False,
+        description="Of a run: weigh events that a served slot led to by the inverse of its "
+        "propensity.",
+    )
+    propensity_clip: float = Field(
+        default=10.0, ge=1, description="Largest such weight, as a multiple of the median one."
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32", description="Of matrix products; weights and optimiser stay float32."
     )

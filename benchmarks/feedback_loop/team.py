@@ -25,7 +25,7 @@ from sasrec.model.recommender import Recommender
 from sasrec.off_policy.calibration import Calibration
 from sasrec.off_policy.replay import Requests, served_scores
 from sasrec.training.loop import train
-from sasrec.training.losses import propensity_weights
+from sasrec.training.losses import inverse_propensity_weights
 
 HELD_OUT_DAYS = 2  # newest of a round: choose the epoch, judge the candidate, calibrate it
 RESAMPLES = 200
@@ -169,7 +169,7 @@ def _folds(
     before = events.time < cut
     histories = _pack(events.where(before), users)
     futures = _pack(events.where(~before), users)
-    weights = propensity_weights(events.propensity[before]) if weighted else None
+    weights = inverse_propensity_weights(events.propensity[before]) if weighted else None
     known = np.flatnonzero((histories.lengths > 0) & (futures.lengths > 0))
     validation = EvaluationSet(
         "validation",

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from components.support.sequence_extras import SequenceExtras
 from components.support.settings import RunConfig
 from components.support.training_plan import TrainingPlan
 from sasrec.data.current import CurrentHistories
@@ -33,6 +34,7 @@ class RefitTraining:
     Args:
         dataset: that the evaluated model learned from and was tested on.
         now: that the refit learns from.
+        extras: of `now`.
         evaluated: the model that vouches for it.
     """
 
@@ -42,10 +44,11 @@ class RefitTraining:
         plan: TrainingPlan,
         dataset: SequenceDataset,
         now: CurrentHistories,
+        extras: SequenceExtras,
         evaluated: Recommender,
     ) -> None:
         self._run, self._plan, self._dataset, self._now = run, plan, dataset, now
-        self._evaluated = evaluated
+        self._extras, self._evaluated = extras, evaluated
         self._newest = now.histories.select(now.newest_users(NEWEST_USERS))
         self._made: dict[str, Any] = {}
 
@@ -55,7 +58,8 @@ class RefitTraining:
         Args:
             best_epoch: of the evaluated training.
         """
-        learned = self._plan.histories(self._now.histories)
+        config = self._plan.config
+        learned = self._plan.histories(self._extras.weigh(self._now.histories, config))
         before = self._plan.histories(self._dataset.train)
         how = "continue" if self._run.refresh.enabled else self._run.refit.how
         epochs = self._run.refit.epochs or refit_epochs(
@@ -65,10 +69,11 @@ class RefitTraining:
             self._evaluated,
             learned,
             self._now.vocabulary,
-            self._plan.config,
+            config,
             folder,
             how=how,
             epochs=epochs,
+            item_features=self._extras.features_of(self._evaluated.model.config),
         )
         self._made = {
             "how": how,

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from sasrec.config import PRESETS, ModelConfig, TrainConfig
@@ -38,6 +46,12 @@ class DataConfig(_Section):
     as_of: AwareDatetime | None = Field(
         default=None,
         description="use only what happened before: 2026-11-01T00:00:00Z; a late run's day",
+    )
+    feature_columns: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="columns of the items that become features, [category, price, 'title:words']; "
+        "by default those that group items; model.feature_buckets sizes their table",
     )
 
 
@@ -141,6 +155,14 @@ class RunConfig(_Section):
     def names_as_of(self) -> bool:
         """Whether `data.as_of` was asked for; else the run filled in its own moment."""
         return self.data.as_of not in (None, self.moment)
+
+    @model_validator(mode="after")
+    def _features_have_a_table(self) -> "RunConfig":
+        if self.data.feature_columns and not self.model.feature_buckets:
+            raise ValueError(
+                "data.feature_columns needs a table: set model.feature_buckets, say to 1024"
+            )
+        return self
 
     @property
     def site(self) -> str:

@@ -30,6 +30,7 @@ def write_summary(config: RunConfig, evaluation: Evaluation, run_dir: Path) -> d
         "run": run_dir.name,
         "dataset": config.data.dataset or config.site,
         "data": json.loads((run_dir / "data.json").read_text()),
+        "training": json.loads((run_dir / "training.json").read_text()),
         "split": evaluation.protocol.split,
         "protocol": str(evaluation.protocol),
         "seeds": {"data": config.data.seed, "train": config.train.seed},

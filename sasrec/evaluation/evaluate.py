@@ -220,7 +220,7 @@ def evaluate(
                 continue
             done = partial(advance, f"scoring: {role}")
             ranked[role] = _rank(scorer, evaluation.histories, window, filter_seen, done)
-    weights = metrics.propensity_weights(catalogue.popularity, first.targets.items)
+    weights = metrics.inverse_popularity_weights(catalogue.popularity, first.targets.items)
     per_user = {}
     for role, (ranks, lists) in ranked.items():
         columns = _accuracy(ranks, window)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sasrec.config import ModelConfig, TrainConfig
+from sasrec.data.digest import digest_of
 from sasrec.data.packed import BLOCK_EVENTS, EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
@@ -85,7 +86,8 @@ def train(
         vocabulary: encodes `train` and `validation`.
         run_dir: holds `checkpoint.safetensors` and `train.jsonl`.
         weights: (T,) of each event of `train` as a target, such as
-            `sasrec.training.losses.propensity_weights`; all one if absent.
+            `losses.inverse_propensity_weights`; multiplied with `train.weights`, the product has a
+            mean of one. All one if both are absent.
         item_features: what ranks items without interactions; needs `feature_buckets`.
         warm_start: begin from this model's weights; items it knows keep what it learned.
 
@@ -95,6 +97,7 @@ def train(
         SystemExit: SIGTERM came; the state was saved first.
     """
     _check_data(train, validation, vocabulary, weights)
+    weights = _target_weights(train.weights, weights)
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     with processes() as group, torch.random.fork_rng():
@@ -133,6 +136,10 @@ def train(
                 "model": model_config.model_dump(),
                 "train": train_config.model_dump(exclude={"epochs", "patience"}),
                 "data": _digest(train, vocabulary),
+                "weights": None if weights is None else digest_of(weights),
+                "item_features": item_features
+                and digest_of(item_features.rows, item_features.offsets),
+                "warm_start": warm_start and digest_of(*_weights(warm_start)),
             },
         )
         trainer.resume()
@@ -390,6 +397,20 @@ def _digest(train: PackedSequences, vocabulary: Vocabulary) -> str:
             digest.update(array[start : start + BLOCK_EVENTS].astype(np.int64).data)
     digest.update("\0".join(vocabulary.item_ids).encode())
     return digest.hexdigest()[:16]
+
+
+def _weights(recommender: Recommender) -> list[np.ndarray]:
+    return [value.cpu().numpy() for value in recommender.model.state_dict().values()]
+
+
+def _target_weights(of_events: np.ndarray | None, given: np.ndarray | None) -> np.ndarray | None:
+    """The product, with a mean of one, so that weights say nothing of the size of a step."""
+    if of_events is None and given is None:
+        return None
+    factors = [f for f in (of_events, given) if f is not None]
+    product = np.prod([np.asarray(f, dtype=np.float32) for f in factors], axis=0)
+    mean = product.mean(dtype=np.float64)
+    return product / np.float32(mean) if mean > 0 else product
 
 
 def _check_data(
