@@ -1,5 +1,6 @@
 """One data set at several moments: what a model may learn from, and who is asked afterwards."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
