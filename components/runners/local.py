@@ -98,11 +98,7 @@ def _execute(
     with (run_dir / "pipeline.log").open("a", buffering=1) as log:
         watcher.start()
         try:
-            with (
-                contextlib.redirect_stdout(log),
-                contextlib.redirect_stderr(log),
-                _scheduled_now(),
-            ):
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 local.init(
                     local.SubprocessRunner(use_venv=False),
                     pipeline_root=str(run_dir / "artifacts"),
@@ -129,22 +125,6 @@ def _unscheduled(pipeline: GraphComponent) -> GraphComponent:
             if constant.string_value == dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER:
                 constant.string_value = ""
     return here
-
-
-@contextlib.contextmanager
-def _scheduled_now() -> Iterator[None]:
-    """Fill in the placeholder of a run's scheduled time: KFP 2.17's local runner fails on it."""
-    resolve, now = placeholder_utils.resolve_individual_placeholder, datetime.now(UTC).isoformat()
-
-    def resolve_all(element: str, **context: Any) -> str:
-        known = element.replace(dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER, now)
-        return resolve(known, **context)
-
-    placeholder_utils.resolve_individual_placeholder = resolve_all
-    try:
-        yield
-    finally:
-        placeholder_utils.resolve_individual_placeholder = resolve
 
 
 @contextlib.contextmanager
