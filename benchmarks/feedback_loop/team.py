@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.feedback_loop.truth import Round, Truth, best_items
-from sasrec.config import ModelConfig, TrainConfig
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.schema import TIMESTAMP
 from sasrec.data.simulated import Storefront
@@ -21,9 +20,11 @@ from sasrec.data.vocabulary import Vocabulary
 from sasrec.evaluation.catalogue import Catalogue
 from sasrec.evaluation.evaluate import evaluate
 from sasrec.gates import GateConfig, decide
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.off_policy.calibration import Calibration
 from sasrec.off_policy.replay import Requests, served_scores
+from sasrec.training.config import TrainConfig
 from sasrec.training.loop import train
 from sasrec.training.losses import inverse_propensity_weights
 

@@ -24,7 +24,7 @@ from benchmarks.freshness.summary import print_table, summarise
 from benchmarks.freshness.warm_started import compare_starts
 from benchmarks.freshness.weighed import compare_weights
 from benchmarks.provenance import provenance
-from sasrec.config import Preset, preset
+from sasrec.presets import Preset, preset
 
 RESULTS = Path(__file__).parents[1] / "results"
 PRESETS = {"amazon-beauty-5core": "sparse"}

@@ -8,9 +8,9 @@ import numpy as np
 
 from benchmarks.freshness.fitting import fit, seconds
 from benchmarks.freshness.folds import Site, first_targets, measure, of_users, sequences_of
-from sasrec.config import Preset
 from sasrec.data.packed import EvaluationSet
 from sasrec.model.item_features import ItemFeatures, described_items, feature_columns
+from sasrec.presets import Preset
 
 BUCKETS = 1024
 TITLE = "title:words"

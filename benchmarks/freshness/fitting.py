@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from sasrec.config import Preset
 from sasrec.data.dataset import SequenceDataset
 from sasrec.data.packed import EvaluationSet
 from sasrec.model.recommender import Recommender
+from sasrec.presets import Preset
 from sasrec.training.loop import TrainResult, train
 
 UNUSED_VALIDATION = 100  # users; a refit validates once, after its last epoch, and chooses nothing

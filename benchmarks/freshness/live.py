@@ -17,15 +17,17 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.feedback_loop.truth import best_items
-from sasrec.config import ModelConfig, Preset, TrainConfig
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.simulated import Storefront
 from sasrec.data.simulated.crowd import position_bias
 from sasrec.data.simulated.logging_policy import SLOTS, PopularityPolicy, Served
 from sasrec.data.simulated.storefront import Events
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
+from sasrec.presets import Preset
 from sasrec.scoring.vocabulary_adapter import VocabularyAdapter
+from sasrec.training.config import TrainConfig
 from sasrec.training.loop import TrainResult, train
 
 TICKS = 6  # a day

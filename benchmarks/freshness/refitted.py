@@ -5,8 +5,8 @@ from typing import Any
 
 from benchmarks.freshness.fitting import fit, refit, seconds
 from benchmarks.freshness.folds import Site, first_targets, measure, of_users
-from sasrec.config import Preset
 from sasrec.data.vocabulary import PADDING
+from sasrec.presets import Preset
 from sasrec.training.loop import TrainResult
 
 CONTINUED = (1, 2, 4)  # epochs

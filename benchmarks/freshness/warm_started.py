@@ -5,8 +5,8 @@ from typing import Any
 
 from benchmarks.freshness.fitting import fit, seconds
 from benchmarks.freshness.folds import Site, measure, sequences_of
-from sasrec.config import Preset
 from sasrec.data.splits import global_time
+from sasrec.presets import Preset
 from sasrec.training.loop import TrainResult
 
 QUALITY = 0.98  # of the best validation score from scratch

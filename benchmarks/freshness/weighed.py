@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 from benchmarks.feedback_loop.truth import best_items
 from benchmarks.freshness.fitting import fit, seconds
 from benchmarks.freshness.folds import Site, measure, sequences_of
-from sasrec.config import Preset
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.propensities import logged_propensities, of_histories
 from sasrec.data.simulated import Storefront
@@ -25,6 +24,7 @@ from sasrec.data.simulated.crowd import position_bias
 from sasrec.data.simulated.logging_policy import SLOTS
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.model.recommender import Recommender
+from sasrec.presets import Preset
 from sasrec.scoring.vocabulary_adapter import VocabularyAdapter
 from sasrec.training.losses import inverse_propensity_weights
 

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from components.support.recipe import Recipe
 from components.support.settings import RunConfig
-from sasrec.config import ModelConfig, TrainConfig
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
+from sasrec.training.config import TrainConfig
 from serving.registry import open_store
 
 LEAVE_ONE_OUT = "leave-one-out"

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from sasrec.config import ModelConfig, TrainConfig
+from sasrec.model.config import ModelConfig
+from sasrec.training.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from components.support.settings import RunConfig
-from sasrec.config import ModelConfig, TrainConfig
 from sasrec.data.digest import digest_of
 from sasrec.data.packed import PackedSequences
 from sasrec.data.propensities import FILE as PROPENSITIES
 from sasrec.data.propensities import logged_propensities, of_histories
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
 from sasrec.model.item_features import ItemFeatures, described_items, feature_columns
+from sasrec.training.config import TrainConfig
 from sasrec.training.losses import inverse_propensity_weights
 
 

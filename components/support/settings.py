@@ -19,11 +19,13 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from sasrec.config import PRESETS, ModelConfig, TrainConfig
 from sasrec.data.roles import Roles
 from sasrec.data.splits import SplitKind
 from sasrec.errors import SettingsError, first_problem
 from sasrec.gates import DEFAULT_GATES, GateConfig
+from sasrec.model.config import ModelConfig
+from sasrec.presets import PRESETS
+from sasrec.training.config import TrainConfig
 
 
 class _Section(BaseModel):

@@ -11,12 +11,12 @@ from components.support.recipe import Recipe
 from components.support.sequence_extras import SequenceExtras
 from components.support.settings import RunConfig
 from components.support.warm_start import choose_warm_start
-from sasrec.config import TrainConfig
 from sasrec.data.dataset import SequenceDataset
 from sasrec.data.packed import PackedSequences
 from sasrec.errors import DataError
 from sasrec.model.recommender import Recommender
 from sasrec.training import loop as training
+from sasrec.training.config import TrainConfig
 from sasrec.training.loop import TrainResult
 from sasrec.training.refresh import replayed
 

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kernels import jagged_causal_attention
-from sasrec.config import ModelConfig
 from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
 from sasrec.model.dropout import Dropout
 from sasrec.model.item_features import ItemFeatures
 

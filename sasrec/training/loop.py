@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sasrec.config import ModelConfig, TrainConfig
 from sasrec.data.digest import digest_of
 from sasrec.data.packed import BLOCK_EVENTS, EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
 from sasrec.model.item_features import ItemFeatures
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
@@ -33,6 +33,7 @@ from sasrec.scoring.ranking import next_item, target_ranks
 from sasrec.training import checkpoint
 from sasrec.training.batches import Batch, Batches
 from sasrec.training.checkpoint import Checkpoint
+from sasrec.training.config import TrainConfig
 from sasrec.training.distributed import Processes, processes
 from sasrec.training.graphed_update import GraphedUpdate
 from sasrec.training.negatives import SeenItems

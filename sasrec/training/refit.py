@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from sasrec.config import TrainConfig
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
 from sasrec.model.recommender import Recommender
@@ -20,6 +19,7 @@ from sasrec.scoring.metrics import accuracy
 from sasrec.scoring.ranking import next_item, score_blocks, target_ranks
 from sasrec.scoring.scorer import Scorer
 from sasrec.scoring.vocabulary_adapter import VocabularyAdapter
+from sasrec.training.config import TrainConfig
 from sasrec.training.loop import TrainResult, train
 
 How = Literal["scratch", "continue"]

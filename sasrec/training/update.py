@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sasrec.config import TrainConfig
 from sasrec.model.sasrec import SASRec
+from sasrec.training.config import TrainConfig
 from sasrec.training.objective import Objective
 
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from sasrec.config import ModelConfig
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
 

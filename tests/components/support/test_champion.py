@@ -7,8 +7,8 @@ import pytest
 from components.support.champion import champion_of_refresh, load_champion, recipe_of
 from components.support.recipe import Recipe
 from components.support.settings import build_config
-from sasrec.config import preset
 from sasrec.errors import DataError
+from sasrec.presets import preset
 from serving.registry import ModelStore
 from tests.serving.sites import ITEM_IDS, save_model
 

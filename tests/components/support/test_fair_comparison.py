@@ -10,12 +10,12 @@ import torch
 from components.support.champion import Champion
 from components.support.fair_comparison import fair_comparison
 from components.support.recipe import Recipe
-from sasrec.config import preset
 from sasrec.data.dataset import SequenceDataset
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
 from sasrec.evaluation.evaluate import CHAMPION, MODEL, evaluate
 from sasrec.gates import GateConfig, decide
+from sasrec.presets import preset
 from sasrec.scoring.ranking import history_keys
 from tests.sasrec.markov_world import World
 
