@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sasrec.config import preset
 from sasrec.data.dataset import SequenceDataset
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.presets import preset
 from sasrec.training import loop as training
 
 DAY = 86_400_000_000  # microseconds

@@ -24,9 +24,9 @@ from benchmarks.provenance import provenance
 from benchmarks.published import BEST_SASREC
 from benchmarks.real_sequences import read
 from benchmarks.workers import workers
-from sasrec.config import preset
 from sasrec.data.dataset import SequenceDataset
 from sasrec.data.packed import EvaluationSet
+from sasrec.presets import preset
 from sasrec.progress import LOG
 from sasrec.scoring.baselines import BigramMarkov, Popularity, RecentPopularity
 from sasrec.scoring.metrics import accuracy

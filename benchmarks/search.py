@@ -16,7 +16,7 @@ import torch
 from benchmarks.provenance import provenance
 from benchmarks.real_sequences import read
 from benchmarks.workers import workers
-from sasrec.config import preset
+from sasrec.presets import preset
 from sasrec.progress import LOG
 from sasrec.training.loop import train
 

@@ -28,9 +28,10 @@ from torch.nn import functional as F
 from benchmarks import stopwatch
 from benchmarks.provenance import provenance
 from benchmarks.real_sequences import read
-from sasrec.config import ModelConfig, Preset, preset
 from sasrec.data.dataset import SequenceDataset
+from sasrec.model.config import ModelConfig
 from sasrec.model.sasrec import Attention, SASRec
+from sasrec.presets import Preset, preset
 from sasrec.training.batches import Batches
 from sasrec.training.loop import train
 from sasrec.training.objective import Objective

@@ -7,6 +7,7 @@ from components.support.image import IMAGE
 
 @component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(
+    config: str,
     home: str,
     run_dir: str,
     sequences: Input[Dataset],
@@ -23,13 +24,17 @@ def evaluate(
 
     import pyarrow.parquet as pq
 
-    from components.support.champion import load_champion
+    from components.support.champion import load_champion, recipe_of
+    from components.support.fair_comparison import fair_comparison
     from components.support.metadata import storable
+    from components.support.sequence_extras import SequenceExtras
+    from components.support.settings import RunConfig
     from components.support.stage import stage
+    from components.support.train_recipe import RecipeTraining
     from sasrec.data.dataset import SequenceDataset
     from sasrec.data.events import events_of
     from sasrec.evaluation.catalogue import Catalogue
-    from sasrec.evaluation.evaluate import MODEL
+    from sasrec.evaluation.evaluate import CHAMPION, MODEL
     from sasrec.evaluation.evaluate import evaluate as evaluate_scorers
     from sasrec.evaluation.serving_cost import serving_cost
     from sasrec.model.recommender import Recommender
@@ -41,9 +46,25 @@ def evaluate(
     from serving.settings import load_settings
 
     with stage("evaluate", run_dir) as current:
+        run = RunConfig.parse(config)
         dataset = SequenceDataset.load(Path(sequences.path))
         train, vocabulary = dataset.train, dataset.vocabulary
         candidate = Recommender.load(Path(model.path))
+        champion = load_champion(Path(home))
+        training = RecipeTraining(
+            Path(home),
+            current.run_dir,
+            dataset,
+            SequenceExtras.load(run, Path(sequences.path)),
+        )
+        comparison = fair_comparison(
+            champion,
+            candidate,
+            recipe_of(run, champion),
+            dataset,
+            training.train,
+            minimum_users=run.refit.min_comparison_users,
+        )
         result = evaluate_scorers(
             candidate,
             dataset.test,
@@ -53,8 +74,10 @@ def evaluate(
                 baseline(train, len(vocabulary))
                 for baseline in (Popularity, RecentPopularity, BigramMarkov, ItemKNN)
             ],
-            champion=load_champion(Path(home), vocabulary),
+            champion=comparison.scorer,
+            champion_users=comparison.users,
         )
+        training.forget()
         settings = load_settings().model_copy(update={"home": Path(home)})
         shown = pq.read_table(impressions.path)
         feedback = learn_from_impressions(
@@ -67,6 +90,7 @@ def evaluate(
             candidates=settings.candidates,
         )
         further = {
+            CHAMPION: comparison.finding,
             "cost": serving_cost(candidate, dataset.test.histories),
             "serving_parity": serving_parity(
                 Path(model.path), settings, dataset.test.user_ids[:200]

@@ -14,30 +14,21 @@ def gate(
     report: Output[HTML],
 ) -> str:
     """Return `promote`, `hold` or `refuse`; a held model is a successful run."""
-    import json
     from pathlib import Path
 
+    from components.support.report_page import write_report
     from components.support.settings import RunConfig
     from components.support.stage import stage
     from sasrec.evaluation.evaluate import Evaluation
     from sasrec.gates import decide
-    from sasrec.report import render_report
 
     with stage("gate", run_dir) as current:
         run = RunConfig.parse(config)
         measured = Evaluation.load(Path(evaluation.path))
         decision = decide(measured, run.gates)
         decision.save(current.run_dir / "verdict.json")
-        epochs = (current.run_dir / "train.jsonl").read_text().splitlines()
-        html = render_report(
-            measured,
-            decision,
-            title=f"{run.site}: {decision.decision}",
-            training=[json.loads(line) for line in epochs],
-            data=json.loads((current.run_dir / "data.json").read_text()),
-        )
+        html = write_report(run, current.run_dir, measured, decision)
         Path(report.path).write_text(html)
-        (current.run_dir / "report.html").write_text(html)
         Path(verdict.path).write_text(decision.to_markdown())
         current.detail = f"{decision.decision}: {decision.summary}"
     return decision.decision

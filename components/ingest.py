@@ -24,6 +24,9 @@ def ingest(
     from datetime import UTC, datetime, timedelta
     from pathlib import Path
 
+    import pyarrow.parquet as pq
+
+    from components.support.champion import champion_of_refresh
     from components.support.data_state import DataState
     from components.support.metadata import storable
     from components.support.settings import RunConfig
@@ -33,6 +36,7 @@ def ingest(
     from feature_repo.lake.site_data import take_all_in, write_site_data
     from feature_repo.profiles import choose_profile
     from sasrec.data.roles import Roles
+    from sasrec.model.item_features import feature_columns
     from serving.settings import load_settings
 
     with stage("ingest", run_dir) as current:
@@ -55,6 +59,7 @@ def ingest(
             # An order without time cannot be cut; only who asks for it gets to hear that.
             ordered_only = lake.state.clock == "row-order" and not run.names_as_of
             until = None if ordered_only else run.data.as_of
+            since = champion_of_refresh(Path(home)).seen_until if run.refresh.enabled else None
             report, cut = write_site_data(
                 lake,
                 interactions=Path(interactions.path),
@@ -66,11 +71,13 @@ def ingest(
                 window=Window(until, retention),
                 now=run.data.as_of or now,
                 attribution=timedelta(hours=run.events.attribution_hours),
-                cut=run.split.model_dump(),
+                cut=run.split.model_dump() | {"since": since},
                 taken=taken,
                 profile=choose_profile(None),
             )
             batch = lake.state.grown
+        if run.model.feature_buckets:  # a column that is missing ends the run here
+            feature_columns(pq.read_table(items.path), run.data.feature_columns)
         Path(data_report.path).write_text(report.to_markdown())
         (current.run_dir / "data.json").write_text(json.dumps(report.to_dict(), indent=2))
         interactions.metadata.update(storable(report.to_dict()))

@@ -12,11 +12,14 @@ def register(
     interactions: Input[Dataset],
     items: Input[Dataset],
     sequences: Input[Dataset],
-    model: Input[Model],
+    current: Input[Dataset],
+    shipped: Input[Model],
+    shipment: Input[Dataset],
     evaluation: Input[Dataset],
     registered: Output[Model],
 ) -> str:
     """Return the version; it serves nobody until it is deployed."""
+    import json
     from pathlib import Path
 
     import pyarrow.parquet as pq
@@ -25,36 +28,39 @@ def register(
     from components.support.fingerprint import code_version
     from components.support.metadata import storable
     from components.support.stage import stage
+    from sasrec.data.current import CurrentHistories
     from sasrec.data.dataset import SequenceDataset
     from sasrec.evaluation.evaluate import MODEL, Evaluation
-    from sasrec.off_policy import calibration
     from serving.engine import golden
     from serving.engine.items import write_items
     from serving.monitoring.drift import TrainingSnapshot
     from serving.registry import open_store
 
-    with stage("register", run_dir) as current:
+    with stage("register", run_dir) as progress:
         dataset = SequenceDataset.load(Path(sequences.path))
+        told = json.loads(Path(shipment.path).read_text())
+        now = CurrentHistories.load(Path(current.path))
+        learned = now if told["refit"] else CurrentHistories.of_training(dataset, now.as_of)
+        model = Path(shipped.path)
         write_items(
-            Path(model.path),
-            dataset.vocabulary,
+            model,
+            learned.vocabulary,
             items=pq.read_table(items.path),
             interactions=pq.read_table(interactions.path, columns=["item_id", "timestamp"]),
         )
-        snapshot = TrainingSnapshot.take(Path(model.path), dataset.train)
-        snapshot.save(Path(model.path))
+        TrainingSnapshot.take(model, learned.histories).save(model)
         version = open_store(Path(home)).register(
-            Path(model.path),
+            model,
             metadata={
                 "metrics": Evaluation.load(Path(evaluation.path)).metrics[MODEL],
                 "split": dataset.description,
                 "code": code_version(),
-                "run": current.run_dir.name,
-                data_state.METADATA: data_state.DataState.load(current.run_dir).metadata(),
+                "run": progress.run_dir.name,
+                data_state.METADATA: data_state.DataState.load(progress.run_dir).metadata(),
+                **told,
             },
-            golden=golden.record(Path(model.path), *dataset.examples(count=8)),
-            extra_files=list(Path(evaluation.path).glob(calibration.FILE)),
+            golden=golden.record(model, *learned.examples(count=8)),
         )
         registered.metadata.update(storable({"version": version}))
-        current.detail = version
+        progress.detail = version
     return version

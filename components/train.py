@@ -17,23 +17,31 @@ def train(
 
     Where the platform settings give `train` several nodes, a TrainJob of this image trains.
     """
+    import json
     import shutil
     from pathlib import Path
 
     from components.nodes.train_job import TrainJobSettings
     from components.support.fingerprint import training_key
     from components.support.metadata import storable
+    from components.support.sequence_extras import SequenceExtras
     from components.support.settings import RunConfig
     from components.support.stage import stage
+    from components.support.training_plan import TrainingPlan
     from sasrec.data.dataset import SequenceDataset
-    from sasrec.training import loop as training
 
     with stage("train", run_dir) as current:
         run = RunConfig.parse(config)
         dataset = SequenceDataset.load(Path(sequences.path))
-        progress_dir = Path(home) / "training" / training_key(run, dataset.description["sha256"])
+        extras = SequenceExtras.load(run, Path(sequences.path))
+        plan = TrainingPlan.of(run, Path(home), dataset.description)
+        key = training_key(
+            plan.recipe, dataset.description["sha256"], plan.warm_started_from, extras.digest
+        )
+        progress_dir = Path(home) / "training" / key
         (current.run_dir / "training_dir").write_text(str(progress_dir))
-        if nodes := TrainJobSettings.from_environment():
+        nodes = TrainJobSettings.from_environment()
+        if nodes and not run.refresh.enabled:  # a refresh is over before nodes have started
             from components.nodes.train_on_nodes import NAMESPACE_FILE, train_on_nodes
             from serving.release.kubernetes import connect
 
@@ -44,22 +52,18 @@ def train(
                 progress_dir,
                 connect(),
                 NAMESPACE_FILE.read_text(),
+                warm_start=plan.champion,
             )
         else:
-            result = training.train(
-                dataset.train,
-                dataset.validation,
-                dataset.vocabulary,
-                run.model,
-                run.train,
-                progress_dir,
-            )
+            result = plan.train(dataset, extras, progress_dir)
         result.recommender.save(Path(model.path))
         shutil.copy(progress_dir / "train.jsonl", current.run_dir / "train.jsonl")
         shutil.rmtree(progress_dir)
         model.framework = "pytorch"
         model.metadata.update(storable({"best_epoch": result.best_epoch}))
+        training = {"warm_started_from": plan.warm_started_from, "warm_start": plan.start}
+        (current.run_dir / "training.json").write_text(json.dumps(training))
         current.detail = (
             f"best epoch {result.best_epoch} of {len(result.history)}, "
             f"validation NDCG@10 {result.best_ndcg:.4f}"
-        )
+        ) + (f", {plan.start}" if plan.start else "")

@@ -1,7 +1,7 @@
 """Training sequences from the feature store, point in time."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -91,6 +91,23 @@ def _ask(store: FeatureStore, entities: pa.Table) -> pa.Table:
         ],
         schema=SEQUENCES,
     )
+
+
+def current_entities(repo_dir: Path) -> tuple[datetime, pa.Table]:
+    """The moment of the last publish, and every user just after it: what `stream_sequences` takes.
+
+    Raises:
+        DataError: nothing is published.
+    """
+    generation = current_generation(repo_dir)
+    as_of = datetime.fromisoformat(read_report(generation)["as_of"])
+    files = [str(path) for path in sorted((generation / "user_sequence").glob("*.parquet"))]
+    with connect() as connection:
+        rows = connection.read_parquet(files)
+        asked = rows.project("user_id").distinct().order("user_id").to_arrow_table()
+    cutoff = pa.scalar(as_of + timedelta(microseconds=1), TIMESTAMP)
+    cutoffs = pa.repeat(cutoff, len(asked))
+    return as_of, pa.table({"user_id": asked["user_id"], "cutoff": cutoffs})
 
 
 def _lists(column: pa.ChunkedArray, dtype: pa.DataType) -> pa.ChunkedArray:

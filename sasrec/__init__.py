@@ -11,16 +11,16 @@ sasrec.preset("sparse", dim=128)
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sasrec.config import preset
+    from sasrec.from_frame import fit
     from sasrec.model.recommender import Recommender
-    from sasrec.training.from_frame import fit
+    from sasrec.presets import preset
 
 __all__ = ["Recommender", "fit", "preset"]
 
 _HOMES = {
     "Recommender": "sasrec.model.recommender",
-    "fit": "sasrec.training.from_frame",
-    "preset": "sasrec.config",
+    "fit": "sasrec.from_frame",
+    "preset": "sasrec.presets",
 }
 
 

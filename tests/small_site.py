@@ -70,10 +70,10 @@ class Site:
             self.command(name, *extra, **kwargs), cwd=ROOT, capture_output=True, text=True
         )
 
-    def start(self, name: str) -> subprocess.Popen[str]:
+    def start(self, name: str, *extra: str) -> subprocess.Popen[str]:
         """Start a run in a process group of its own."""
         return subprocess.Popen(
-            self.command(name),
+            self.command(name, *extra),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -15,6 +15,9 @@ def kebab(stage: str) -> str:
     return stage.replace("_", "-")
 
 
+TASKS = {"start-run", *map(kebab, STAGES)}
+
+
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
@@ -41,7 +44,7 @@ def test_kfp_loads_what_was_compiled(compiled):
 
 def test_every_stage_is_there_in_one_image(specification):
     executors = specification["deploymentSpec"]["executors"]
-    assert {name.removeprefix("exec-") for name in executors} == set(map(kebab, STAGES))
+    assert {name.removeprefix("exec-") for name in executors} == TASKS
     assert len({executor["container"]["image"] for executor in executors.values()}) == 1
 
 
@@ -52,13 +55,19 @@ def inside(specification, tasks, condition):
     return specification["components"][tasks[name]["componentRef"]["name"]]["dag"]["tasks"]
 
 
-def test_only_new_data_is_trained_on_and_only_a_promoted_model_deployed(specification):
+def own(tasks):
+    return {name for name in tasks if not name.startswith("condition-")}
+
+
+def test_only_new_data_is_trained_on_and_only_what_is_promoted_and_fit_is_deployed(specification):
     root = specification["root"]["dag"]["tasks"]
     new = inside(specification, root, "new")
     promoted = inside(specification, new, "promote")
-    assert set(root) - {name for name in root if name.startswith("condition-")} == {"ingest"}
-    assert {"train", "gate"} <= set(new)
-    assert set(promoted) == {"register", "deploy"}
+    fit = inside(specification, promoted, "promote")
+    assert own(root) == {"start-run", "ingest"}
+    assert {"train", "gate"} <= own(new)
+    assert own(promoted) == {"refit"}
+    assert own(fit) == {"register", "deploy"}
 
 
 def test_settings_become_the_default_of_the_config_parameter(specification):

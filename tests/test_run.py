@@ -1,16 +1,25 @@
-"""The whole pipeline through KFP's local runner: promoted, held, and killed on the way."""
+"""The whole pipeline through KFP's local runner: promoted, held, killed on the way, refreshed."""
 
+import json
 import os
 import signal
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from small_site import Site
 
+from components.support.fingerprint import model_digest
 from components.support.stage import STAGES, read_stages
+from sasrec.data.vocabulary import Vocabulary
 from serving.registry import ModelStore
+
+AS_OF = "2025-06-24T00:00:00+00:00"  # the data go on for a week
+FIRST_DAYS = ("--set", f"data.as_of={AS_OF}")
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("run")]
 
@@ -22,14 +31,14 @@ def site(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def promoted(site):
-    """A run that was killed in three of its stages, and then ended well when it was repeated."""
-    for stage in ("train", "register", "deploy"):
-        killed = site.start("promoted")
+    """A run that was killed in four of its stages, and then ended well when it was repeated."""
+    for stage in ("train", "refit", "register", "deploy"):
+        killed = site.start("promoted", *FIRST_DAYS)
         _wait_for(stage, site.run_dir("promoted"))
         os.killpg(killed.pid, signal.SIGKILL)
         killed.communicate()
         assert ModelStore(site.home / "models").aliases().champion is None
-    finished = site.run("promoted", "--json", str(site.folder / "summary.json"))
+    finished = site.run("promoted", *FIRST_DAYS, "--json", str(site.folder / "summary.json"))
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished
 
@@ -68,6 +77,54 @@ def test_the_last_line_says_what_happened_and_what_to_type_next(promoted):
     assert "make serve" in last_line
 
 
+def test_what_ships_has_learned_from_everything_and_names_who_vouches_for_it(site, promoted):
+    store = ModelStore(site.home / "models")
+    manifest = store.show(store.aliases().champion).metadata
+    events = pq.read_table(site.folder / "shop" / "interactions.parquet")
+    known = events.filter(pc.less(events["timestamp"], datetime.fromisoformat(AS_OF)))
+    newest = pc.max(known["timestamp"]).as_py()
+    assert abs(datetime.fromisoformat(manifest["seen_until"]) - newest) < timedelta(seconds=1)
+    assert manifest["as_of"] == AS_OF
+    assert manifest["cuts"]["evaluated"] < manifest["cuts"]["shipped"] == manifest["seen_until"]
+    assert manifest["scores"]["evaluated"]["ndcg@10"] == manifest["metrics"]["ndcg@10"]
+    assert manifest["refit"]["verdict"]["decision"] == "promote"
+    assert manifest["refit"]["events"]["refit"] > manifest["refit"]["events"]["evaluated"]
+    assert manifest["recipe"]["model"]["dim"] == 32
+    assert manifest["warm_started_from"] is None
+    vocabulary = Vocabulary.load(store.path(store.aliases().champion) / "vocabulary.json")
+    assert set(known["item_id"].to_pylist()) <= set(vocabulary.item_ids)
+    evaluated = next((site.run_dir("promoted") / "artifacts").rglob("train/model"))
+    assert manifest["evaluated_as"] == model_digest(evaluated)
+    assert "What ships" in (site.run_dir("promoted") / "report.html").read_text()
+
+
+def test_a_refit_that_fails_a_check_leaves_the_champion_and_says_why(site, promoted):
+    before = ModelStore(site.home / "models").aliases()
+    held = site.run("unfit", *FIRST_DAYS, "--set", "refit.minimum_overlap=1")
+    assert held.returncode == 3, held.stdout + held.stderr
+    summary = site.summary("unfit")
+    assert summary["gate"]["verdict"] == "hold"
+    assert "recommends as the evaluated model" in summary["gate"]["reason"]
+    assert "register" not in read_stages(site.run_dir("unfit"))
+    assert ModelStore(site.home / "models").aliases() == before
+    compared = json.loads((site.run_dir("unfit") / "verdict.json").read_text())
+    assert compared["decision"] == "promote"
+
+
+def test_a_refresh_continues_from_the_champion_on_what_is_new(site, promoted):
+    store = ModelStore(site.home / "models")
+    champion = store.show(store.aliases().champion)
+    refreshed = site.run("refreshed", "--refresh")
+    assert refreshed.returncode == 0, refreshed.stdout + refreshed.stderr
+    split = site.summary("refreshed")["split"]
+    assert champion.metadata["seen_until"] == split["since"] < split["t1"]
+    after = store.show(store.aliases().champion).metadata
+    assert after["warm_started_from"] == champion.version
+    assert after["seen_until"] > champion.metadata["seen_until"]
+    assert after["recipe"] == champion.metadata["recipe"]
+    store.rollback(why="the tests below begin with the first champion")
+
+
 def test_an_untrained_model_is_held_and_the_champion_stays(site, promoted):
     before = ModelStore(site.home / "models").aliases()
     held = site.run("held", settings=("train.epochs=0",))
@@ -84,10 +141,11 @@ def test_an_untrained_model_is_held_and_the_champion_stays(site, promoted):
         (["--dataset", "nowhere.csv"], "nowhere.csv"),
         (["--set", "train.epoch=3"], "did you mean 'train.epochs'"),
         (["--run-dir", "/proc/runs"], "cannot write to /proc/runs"),
+        (["--refresh", "--home", "HOME/empty"], "no champion to continue from"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(site, options, message):
-    finished = site.run("bad", *options)
+    finished = site.run("bad", *(o.replace("HOME", str(site.folder)) for o in options))
     assert finished.returncode == 2, finished.stdout + finished.stderr
     [line] = [line for line in finished.stderr.splitlines() if line]
     assert line.startswith("error: ")

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from sasrec.config import ModelConfig
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.evaluation.bootstrap import RESAMPLES
 from sasrec.evaluation.catalogue import Catalogue
 from sasrec.evaluation.evaluate import evaluate
 from sasrec.gates import GateConfig, decide
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
 from sasrec.scoring.baselines import ALL, Popularity

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from sasrec.config import ModelConfig
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
 from serving.engine import golden

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.feedback_loop.truth import Round, Truth, best_items
-from sasrec.config import ModelConfig, TrainConfig
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.schema import TIMESTAMP
 from sasrec.data.simulated import Storefront
@@ -21,11 +20,13 @@ from sasrec.data.vocabulary import Vocabulary
 from sasrec.evaluation.catalogue import Catalogue
 from sasrec.evaluation.evaluate import evaluate
 from sasrec.gates import GateConfig, decide
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.off_policy.calibration import Calibration
 from sasrec.off_policy.replay import Requests, served_scores
+from sasrec.training.config import TrainConfig
 from sasrec.training.loop import train
-from sasrec.training.losses import propensity_weights
+from sasrec.training.losses import inverse_propensity_weights
 
 HELD_OUT_DAYS = 2  # newest of a round: choose the epoch, judge the candidate, calibrate it
 RESAMPLES = 200
@@ -169,7 +170,7 @@ def _folds(
     before = events.time < cut
     histories = _pack(events.where(before), users)
     futures = _pack(events.where(~before), users)
-    weights = propensity_weights(events.propensity[before]) if weighted else None
+    weights = inverse_propensity_weights(events.propensity[before]) if weighted else None
     known = np.flatnonzero((histories.lengths > 0) & (futures.lengths > 0))
     validation = EvaluationSet(
         "validation",

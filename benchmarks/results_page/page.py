@@ -4,6 +4,7 @@ from benchmarks.results_page import files
 from benchmarks.results_page.subjects import (
     evaluation,
     features,
+    freshness,
     kernels,
     pipeline,
     quality,
@@ -17,6 +18,11 @@ SUBJECTS = (
     quality.among_100,
     quality.cuts_in_time,
     quality.validation,
+    freshness.refits,
+    freshness.warm_starts,
+    freshness.item_features,
+    freshness.weights,
+    freshness.live,
     pipeline.whole_runs,
     pipeline.stage_times,
     training.epochs,
@@ -52,7 +58,8 @@ changes in the model or the kernels that were committed later.
 
 def markdown() -> str:
     """The content of docs/results.md."""
-    sections = [HEAD.strip(), *(subject().markdown() for subject in SUBJECTS)]
+    subjects = [subject() for subject in SUBJECTS]
+    sections = [HEAD.strip(), *(subject.markdown() for subject in subjects if subject.rows)]
     if without_table := files.unread():
         names = "\n".join(f"- `benchmarks/results/{name}.json`" for name in without_table)
         sections.append(f"## Records without a table\n\n{names}")

@@ -11,9 +11,9 @@ import pyarrow as pa
 import torch
 
 from feature_repo.publish import publish
-from sasrec.config import ModelConfig
 from sasrec.data.schema import INTERACTIONS, ITEMS
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
 from serving.engine import golden

@@ -15,6 +15,7 @@ from kubernetes import client
 from components.nodes.train_job import TrainJobSettings
 from components.nodes.train_job_manifest import API_GROUP, API_VERSION, train_job
 from components.nodes.train_node import read_result, say_launcher_lives, write_work
+from sasrec.model.recommender import Recommender
 from sasrec.training.loop import TrainResult
 from serving.release.kubernetes import ApiFailure, broken_pod, call
 
@@ -36,6 +37,7 @@ def train_on_nodes(
     api: client.ApiClient,
     namespace: str,
     *,
+    warm_start: Recommender | None = None,
     poll_seconds: float = 5.0,
 ) -> TrainResult:
     """Train in a TrainJob named after `folder`, which the nodes see under the same path.
@@ -48,11 +50,12 @@ def train_on_nodes(
         config: the `RunConfig` as JSON.
         sequences: a saved `SequenceDataset`.
         namespace: of this pod, where the site's volume is.
+        warm_start: the model that training begins from, if any.
 
     Raises:
         TrainJobError: it was refused, a pod cannot start, it failed, or the time is over.
     """
-    write_work(folder, config, sequences)
+    write_work(folder, config, sequences, warm_start)
     say_launcher_lives(folder)
     name = f"sasrec-train-{folder.name}"
     jobs = _TrainJobs(api, namespace, name, poll_seconds)

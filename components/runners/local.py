@@ -1,10 +1,11 @@
 """Run the pipeline on this machine through KFP's own local runner, and leave a readable run."""
 
 import contextlib
+import copy
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -12,7 +13,7 @@ from typing import Any
 
 import psutil
 from kfp import dsl, local
-from kfp.local import placeholder_utils
+from kfp.dsl.graph_component import GraphComponent
 from rich.console import Console
 
 from components.support.outcome_metrics import run_outcome, write_outcome
@@ -26,6 +27,8 @@ from sasrec.errors import DataError, SettingsError
 from sasrec.evaluation.evaluate import Evaluation
 
 GRACE_SECONDS = 10
+# Of a stage that a repeated run may not reach, and that would then speak for the run before it.
+LEFT_BY_STAGES = ("refit.json", "deployment.json")
 
 
 class StageFailed(RuntimeError):
@@ -42,7 +45,7 @@ def new_run_id(site: str) -> str:
 
 
 def run_local(
-    pipeline: Callable[..., Any], config: RunConfig, home: Path, run_dir: Path, console: Console
+    pipeline: GraphComponent, config: RunConfig, home: Path, run_dir: Path, console: Console
 ) -> dict[str, Any]:
     """Run `pipeline` to its end and return the summary that `<run_dir>/summary.json` holds.
 
@@ -59,6 +62,8 @@ def run_local(
         _require_writable(folder)
     for record in (run_dir / "stages").iterdir():
         record.unlink()
+    for left in LEFT_BY_STAGES:
+        (run_dir / left).unlink(missing_ok=True)
     (run_dir / HOME).write_text(str(home))
     taken_over: list[str] = []
 
@@ -84,7 +89,7 @@ def run_local(
 
 
 def _execute(
-    pipeline: Callable[..., Any], config: RunConfig, home: Path, run_dir: Path, console: Console
+    pipeline: GraphComponent, config: RunConfig, home: Path, run_dir: Path, console: Console
 ) -> bool:
     """Whether every stage succeeded. KFP's own output goes to the run's log."""
     finished = threading.Event()
@@ -93,17 +98,15 @@ def _execute(
     with (run_dir / "pipeline.log").open("a", buffering=1) as log:
         watcher.start()
         try:
-            with (
-                contextlib.redirect_stdout(log),
-                contextlib.redirect_stderr(log),
-                _scheduled_now(),
-            ):
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 local.init(
                     local.SubprocessRunner(use_venv=False),
                     pipeline_root=str(run_dir / "artifacts"),
                     raise_on_error=True,
                 )
-                pipeline(config=config.model_dump_json(), home=str(home), run_dir=str(run_dir))
+                _unscheduled(pipeline)(
+                    config=config.model_dump_json(), home=str(home), run_dir=str(run_dir)
+                )
             return True
         except RuntimeError as error:
             log.write(f"{error}\n")
@@ -113,20 +116,15 @@ def _execute(
             watcher.join()
 
 
-@contextlib.contextmanager
-def _scheduled_now() -> Iterator[None]:
-    """Fill in the placeholder of a run's scheduled time: KFP 2.17's local runner fails on it."""
-    resolve, now = placeholder_utils.resolve_individual_placeholder, datetime.now(UTC).isoformat()
-
-    def resolve_all(element: str, **context: Any) -> str:
-        known = element.replace(dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER, now)
-        return resolve(known, **context)
-
-    placeholder_utils.resolve_individual_placeholder = resolve_all
-    try:
-        yield
-    finally:
-        placeholder_utils.resolve_individual_placeholder = resolve
+def _unscheduled(pipeline: GraphComponent) -> GraphComponent:
+    """The pipeline without its scheduled moment, whose placeholder KFP's local runner lacks."""
+    here = copy.deepcopy(pipeline)
+    for task in here.pipeline_spec.root.dag.tasks.values():
+        for value in task.inputs.parameters.values():
+            constant = value.runtime_value.constant
+            if constant.string_value == dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER:
+                constant.string_value = ""
+    return here
 
 
 @contextlib.contextmanager

@@ -158,9 +158,16 @@ class PlatformSettings(_Section):
     def resources(self, stage: str) -> Resources:
         """The defaults, with what the file says about this stage on top."""
         own = self.stages.get(stage, Resources())
+        if stage == "refit" and stage not in self.stages and "train" in self.stages:
+            own = _on_one_node(self.stages["train"])  # it is a training, too
         return self.defaults.model_copy(
             update={name: getattr(own, name) for name in own.model_fields_set}
         )
+
+
+def _on_one_node(resources: Resources) -> Resources:
+    given = resources.model_dump(exclude_unset=True, exclude={"nodes"})
+    return Resources.model_validate(given)
 
 
 def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphComponent:

@@ -1,20 +1,118 @@
-"""The model that serves today, ready to be scored beside a candidate."""
+"""The model that serves today: what it is made of, and what it has seen."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
+
+from components.support.recipe import Recipe
+from components.support.settings import RunConfig
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
-from sasrec.scoring.scorer import Scorer
-from sasrec.scoring.vocabulary_adapter import VocabularyAdapter
+from sasrec.training.config import TrainConfig
 from serving.registry import open_store
 
+LEAVE_ONE_OUT = "leave-one-out"
 
-def load_champion(home: Path, vocabulary: Vocabulary) -> Scorer | None:
-    """The champion of the site at `home`, scoring `vocabulary`; None before the first one."""
+
+@dataclass(frozen=True)
+class Champion:
+    """A registered version that serves.
+
+    Attributes:
+        version: its name in the registry.
+        recommender: the model itself.
+        recipe: how it was made; None for a version whose manifest does not say.
+        seen_until: the newest event that it learned from; None where no moment says that: it was
+            trained on all but the newest events of each user (leave-one-out).
+    """
+
+    version: str
+    recommender: Recommender
+    recipe: Recipe | None
+    seen_until: datetime | None
+
+    def shares_items(self, vocabulary: Vocabulary) -> bool:
+        """Whether it can rank anything of today."""
+        return any(item in vocabulary for item in self.recommender.vocabulary.item_ids)
+
+    def is_no_fresher(self, split: Mapping[str, Any]) -> bool:
+        """Whether it learned from nothing after the cut that ends the training of `split`.
+
+        Args:
+            split: the split's description (`Split.describe`).
+        """
+        if split["kind"] == LEAVE_ONE_OUT:
+            return self.seen_until is None
+        return self.seen_until is not None and self.seen_until < datetime.fromisoformat(split["t1"])
+
+
+def load_champion(home: Path) -> Champion | None:
+    """The champion of the site at `home`; None before the first one.
+
+    Raises:
+        RegistryError: its files are not what its manifest says.
+    """
     store = open_store(home)
     version = store.aliases().champion
     if version is None:
         return None
     store.verify(version)
-    champion = Recommender.load(store.path(version))
-    return VocabularyAdapter(champion, champion.vocabulary, vocabulary)
+    metadata = store.show(version).metadata
+    return Champion(
+        version,
+        Recommender.load(store.path(version)),
+        _recipe(metadata.get("recipe")),
+        _seen_until(metadata),
+    )
+
+
+def champion_of_refresh(home: Path) -> Champion:
+    """The champion that a refresh continues from.
+
+    Raises:
+        DataError: there is none, or nobody knows what it has seen.
+    """
+    champion = load_champion(home)
+    if champion is None:
+        raise DataError(
+            f"refresh: {home} has no champion to continue from; run without --refresh first"
+        )
+    if champion.seen_until is None:
+        raise DataError(
+            f"refresh: champion {champion.version} was trained under leave-one-out, so no moment "
+            "divides what it has seen from what is new; run without --refresh first"
+        )
+    return champion
+
+
+def recipe_of(run: RunConfig, champion: Champion | None) -> Recipe:
+    """What a run trains: its own settings, or in a refresh those that made the champion."""
+    if run.refresh.enabled and champion is not None and champion.recipe is not None:
+        return champion.recipe
+    return Recipe(run.model, run.train)
+
+
+def _recipe(written: Mapping[str, Any] | None) -> Recipe | None:
+    if not written:
+        return None
+    try:
+        return Recipe(
+            ModelConfig.model_validate(written["model"]),
+            TrainConfig.model_validate(written["train"]),
+        )
+    except (KeyError, ValidationError):  # of a version of this project with other settings
+        return None
+
+
+def _seen_until(metadata: Mapping[str, Any]) -> datetime | None:
+    if "seen_until" in metadata:
+        moment = metadata["seen_until"]
+    else:  # registered before there were refits: trained before the cut
+        moment = metadata.get("split", {}).get("t1")
+    return datetime.fromisoformat(moment) if moment else None

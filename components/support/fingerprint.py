@@ -7,7 +7,8 @@ from pathlib import Path
 
 import kernels
 import sasrec
-from components.support.settings import RunConfig
+from components.support.recipe import Recipe
+from sasrec.model.recommender import CONFIG, VOCABULARY, WEIGHTS
 
 
 def code_version() -> str:
@@ -21,7 +22,16 @@ def code_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def training_key(run: RunConfig, split_sha256: str) -> str:
-    """Names one training by its data, settings and code."""
-    parts = [split_sha256, run.model.model_dump(), run.train.model_dump(), code_version()]
+def model_digest(directory: Path) -> str:
+    """sha256 over the files that are a saved model, whatever else lies beside them."""
+    digest = hashlib.sha256()
+    for name in (CONFIG, VOCABULARY, WEIGHTS):
+        digest.update(name.encode() + hashlib.sha256((directory / name).read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def training_key(recipe: Recipe, data_sha256: str, *more: object) -> str:
+    """Names one training by its data, settings and code, and what else decides it."""
+    settings = [recipe.model.model_dump(), recipe.train.model_dump()]
+    parts = [data_sha256, *settings, code_version(), *more]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

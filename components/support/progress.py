@@ -13,6 +13,7 @@ from rich.table import Table
 from components.support.stage import STAGES, read_stages
 
 REFRESH_SECONDS = 0.2
+TRAINING = ("train", "evaluate", "refit")  # which may train the champion's recipe, and the rest
 
 
 def watch(run_dir: Path, console: Console, finished: threading.Event) -> None:
@@ -62,7 +63,7 @@ def _seconds(record: dict[str, Any]) -> str:
 
 def _detail(name: str, record: dict[str, Any], run_dir: Path) -> str:
     running = record["status"] == "running"
-    return _training_line(run_dir) if running and name == "train" else record["detail"]
+    return _training_line(run_dir) if running and name in TRAINING else record["detail"]
 
 
 def _training_line(run_dir: Path) -> str:
@@ -72,7 +73,8 @@ def _training_line(run_dir: Path) -> str:
     if log is None or not log.exists() or not (lines := log.read_text().splitlines()):
         return ""
     epoch = json.loads(lines[-1])
+    score = f"NDCG@10 {epoch['ndcg@10']:.4f}  " if "ndcg@10" in epoch else ""
     return (
         f"epoch {epoch['epoch']}  loss {epoch['loss']:.3f}  "
-        f"NDCG@10 {epoch['ndcg@10']:.4f}  {epoch['tokens_per_second'] / 1e3:.0f}k events/s"
+        f"{score}{epoch['tokens_per_second'] / 1e3:.0f}k events/s"
     )

@@ -5,17 +5,27 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
-from sasrec.config import PRESETS, ModelConfig, TrainConfig
 from sasrec.data.roles import Roles
 from sasrec.data.splits import SplitKind
 from sasrec.errors import SettingsError, first_problem
 from sasrec.gates import DEFAULT_GATES, GateConfig
+from sasrec.model.config import ModelConfig
+from sasrec.presets import PRESETS
+from sasrec.training.config import TrainConfig
 
 
 class _Section(BaseModel):
@@ -38,6 +48,12 @@ class DataConfig(_Section):
     as_of: AwareDatetime | None = Field(
         default=None,
         description="use only what happened before: 2026-11-01T00:00:00Z; a late run's day",
+    )
+    feature_columns: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="columns of the items that become features, [category, price, 'title:words']; "
+        "by default those that group items; model.feature_buckets sizes their table",
     )
 
 
@@ -71,6 +87,57 @@ class EventsConfig(_Section):
         return roles
 
 
+class RefitConfig(_Section):
+    """What is done to a promoted model before it ships."""
+
+    enabled: bool = Field(
+        default=True,
+        description="train the promoted recipe on everything until now and ship that; false ships "
+        "the evaluated model",
+    )
+    how: Literal["scratch", "continue"] = Field(
+        default="scratch", description="from scratch, or on from the evaluated weights (continue)"
+    )
+    epochs: int | None = Field(
+        default=None,
+        ge=1,
+        description="of the refit; by default what validation chose, when continuing the share "
+        "of it that the new events are of all",
+    )
+    minimum_overlap: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="mean share of the evaluated model's top 10 that a refit must keep, on the "
+        "newest users",
+    )
+    maximum_overlap: float = Field(
+        default=1.0, ge=0, le=1, description="and the most that it may keep"
+    )
+    max_score_ms: float = Field(
+        default=50, gt=0, description="median milliseconds in which a refit must rank everything"
+    )
+    min_comparison_users: int = Field(
+        default=1000,
+        ge=1,
+        description="users whose next event a champion has not seen, to compare it as it serves "
+        "where its recipe cannot be trained today",
+    )
+
+
+class RefreshConfig(_Section):
+    """A quick run between nights, which continues from the champion."""
+
+    enabled: bool = Field(default=False, description="as --refresh")
+    replay_share: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="of the users without a new event, how many are learned from again",
+    )
+    epochs: int = Field(default=5, ge=1, description="upper bound; validation chooses")
+
+
 class RunConfig(_Section):
     """Everything that decides the result of a run."""
 
@@ -80,6 +147,8 @@ class RunConfig(_Section):
     model: ModelConfig
     train: TrainConfig
     gates: GateConfig
+    refit: RefitConfig = RefitConfig()
+    refresh: RefreshConfig = RefreshConfig()
     moment: AwareDatetime | None = Field(
         default=None, description="when the run happens, filled in by `start_run`"
     )
@@ -88,6 +157,14 @@ class RunConfig(_Section):
     def names_as_of(self) -> bool:
         """Whether `data.as_of` was asked for; else the run filled in its own moment."""
         return self.data.as_of not in (None, self.moment)
+
+    @model_validator(mode="after")
+    def _features_have_a_table(self) -> "RunConfig":
+        if self.data.feature_columns and not self.model.feature_buckets:
+            raise ValueError(
+                "data.feature_columns needs a table: set model.feature_buckets, say to 1024"
+            )
+        return self
 
     @property
     def site(self) -> str:
@@ -132,6 +209,8 @@ def build_config(
         "model": chosen.model.model_dump(),
         "train": chosen.train.model_dump(),
         "gates": GateConfig.load(gates).model_dump(),
+        "refit": {},
+        "refresh": {},
     }
     for section, fields in (sections or {}).items():
         values[section].update(fields)
@@ -179,7 +258,7 @@ def describe_settings() -> str:
 
 def _settings() -> Iterator[tuple[str, str, FieldInfo]]:
     """Section, field and description of all that `--set` can change; gates have their own file."""
-    for section in ("data", "events", "split", "model", "train"):
+    for section in ("data", "events", "split", "model", "train", "refit", "refresh"):
         model = RunConfig.model_fields[section].annotation
         for field, info in model.model_fields.items():  # type: ignore[union-attr]
             yield section, field, info

@@ -23,6 +23,7 @@ STAGES = (
     "train",
     "evaluate",
     "gate",
+    "refit",
     "register",
     "deploy",
 )

@@ -10,6 +10,7 @@ from components.support.settings import RunConfig
 from components.support.stage import read_stages
 from sasrec.evaluation.evaluate import MODEL, Evaluation
 
+REFIT = "refit.json"
 LIBRARIES = ("sasrec-pipeline", "torch", "triton", "kfp", "feast", "bentoml")
 
 
@@ -19,10 +20,17 @@ def write_summary(config: RunConfig, evaluation: Evaluation, run_dir: Path) -> d
     deployment = run_dir / "deployment.json"
     served = json.loads(deployment.read_text()) if deployment.exists() else None
     stages = read_stages(run_dir)
+    refit = json.loads((run_dir / REFIT).read_text()) if (run_dir / REFIT).exists() else None
+    if refit and refit["refit"] and refit["refit"]["verdict"]["decision"] != "promote":
+        verdict = {
+            "decision": refit["refit"]["verdict"]["decision"],
+            "summary": f"the refit: {refit['refit']['verdict']['summary']}",
+        }
     summary = {
         "run": run_dir.name,
         "dataset": config.data.dataset or config.site,
         "data": json.loads((run_dir / "data.json").read_text()),
+        "training": json.loads((run_dir / "training.json").read_text()),
         "split": evaluation.protocol.split,
         "protocol": str(evaluation.protocol),
         "seeds": {"data": config.data.seed, "train": config.train.seed},
@@ -33,6 +41,7 @@ def write_summary(config: RunConfig, evaluation: Evaluation, run_dir: Path) -> d
             role: figures for role, figures in evaluation.metrics.items() if role != MODEL
         },
         "gate": {"verdict": verdict["decision"], "reason": verdict["summary"]},
+        "refit": refit,
         "model_version": served and served["version"],
         "deployed": served is not None,
         "seconds": {name: record["seconds"] for name, record in stages.items()},

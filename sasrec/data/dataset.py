@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 
 from sasrec.data.mapped import SequenceWriter, concatenate, map_packed, save_packed
 from sasrec.data.packed import EvaluationSet, PackedSequences
+from sasrec.data.schema import TIMESTAMP
 from sasrec.data.splits import Split
 from sasrec.data.users import UserIds, UserWriter, map_users
 from sasrec.data.vocabulary import PADDING, Vocabulary
@@ -123,6 +125,12 @@ class SequenceDataset:
                         targets.append(part.targets)
         _describe(directory, split.describe())
 
+    @property
+    def newest_event(self) -> datetime:
+        """When the latest training event happened."""
+        newest = int(self.train.timestamps.max())
+        return pa.scalar(newest, pa.int64()).cast(TIMESTAMP).as_py()
+
     def examples(self, count: int, max_length: int = 20) -> tuple[list[list[str]], list[list[int]]]:
         """Item ids and timestamps of the first `count` test histories, to ask a server with."""
         rows = np.arange(min(count, len(self.test)))
@@ -158,7 +166,7 @@ class SequenceDataset:
         return cls(
             description=json.loads(description.read_text()),
             vocabulary=Vocabulary.load(directory / VOCABULARY),
-            train_users=_map_users(directory / "train", train),
+            train_users=map_owners(directory / "train", train),
             train=train,
             validation=_map_fold(directory, "validation"),
             test=_map_fold(directory, "test"),
@@ -192,7 +200,7 @@ def _encode_fold(
     start = 0
     for answered in histories:
         stop = start + len(answered)
-        packed = _pack(answered, known_ids, event_weights)
+        packed = encode_histories(answered, known_ids, event_weights)
         kept = np.arange(len(packed))
         if fold != "train":
             kept = np.flatnonzero(packed.lengths > 0)
@@ -208,7 +216,7 @@ def _encode_fold(
         raise DataError(f"feature store: {len(users)} histories asked, {start} answered")
 
 
-def _pack(
+def encode_histories(
     histories: pa.Table, known_ids: pa.Array, event_weights: Mapping[str, float] | None
 ) -> PackedSequences:
     """Known events alone, with the weights of their types."""
@@ -268,10 +276,15 @@ def _map_fold(directory: Path, name: str) -> EvaluationSet:
             f"{directory / name / TARGETS}: holds {len(targets):,} users, the histories have "
             f"{len(histories):,}; extract the sequences again"
         )
-    return EvaluationSet(name, _map_users(directory / name, histories), histories, targets)
+    return EvaluationSet(name, map_owners(directory / name, histories), histories, targets)
 
 
-def _map_users(folder: Path, histories: PackedSequences) -> UserIds:
+def map_owners(folder: Path, histories: PackedSequences) -> UserIds:
+    """The users of a folder's histories, one each.
+
+    Raises:
+        DataError: the file is missing, or holds another number of users.
+    """
     users = map_users(folder / USERS)
     if len(users) != len(histories):
         raise DataError(

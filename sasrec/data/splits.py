@@ -7,7 +7,7 @@ come in production as well.
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +51,7 @@ class Split:
         t1, t2: start of validation and of test; null for leave-one-out.
         sha256: of `cutoffs` and `targets`, equal on every machine; published with every metric.
         counts: users and targets per fold, users left out.
+        since: the fractions of the folds count the events after it; None for all.
     """
 
     kind: SplitKind
@@ -61,10 +62,12 @@ class Split:
     t2: datetime | None
     sha256: str
     counts: dict[str, int]
+    since: datetime | None = None
 
     def describe(self) -> dict[str, Any]:
         """What is published beside every metric measured on this split, as JSON can hold it."""
-        return describe(self.kind, self.sha256, self.t1, self.t2, self.counts)
+        description = describe(self.kind, self.sha256, self.t1, self.t2, self.counts)
+        return description | ({"since": self.since.isoformat()} if self.since else {})
 
     def save(self, directory: Path) -> None:
         """Write `cutoffs.parquet`, `targets.parquet`, `known_items.json` and `split.json`."""
@@ -78,9 +81,9 @@ class Split:
     def load(cls, directory: Path) -> "Split":
         """Read what `save` wrote."""
         description = json.loads((directory / DESCRIPTION_FILE).read_text())
-        t1, t2 = (
-            None if description[name] is None else datetime.fromisoformat(description[name])
-            for name in ("t1", "t2")
+        t1, t2, since = (
+            datetime.fromisoformat(description[name]) if description.get(name) else None
+            for name in ("t1", "t2", "since")
         )
         return cls(
             kind=description["kind"],
@@ -91,18 +94,30 @@ class Split:
             t2=t2,
             sha256=description["sha256"],
             counts=description["counts"],
+            since=since,
         )
 
 
 def split_source(
-    source: Source, kind: SplitKind, *, validation_fraction: float, test_fraction: float
+    source: Source,
+    kind: SplitKind,
+    *,
+    validation_fraction: float,
+    test_fraction: float,
+    since: datetime | None = None,
 ) -> Split:
-    """The split `kind` of a cleaned source; the fractions are those of `global_time`.
+    """The split `kind` of a cleaned source; the fractions and `since` are those of `global_time`.
 
     Raises:
-        DataError: the source has no clock that a global cut could use, or a fold is empty.
+        DataError: the source has no clock that a global cut could use, or a fold is empty; or
+            there is a `since`, and no cut in time.
     """
     if kind == "leave-one-out":
+        if since is not None:
+            raise DataError(
+                "split: leave-one-out knows no moment after which events are new; use --split "
+                "global-time"
+            )
         return leave_one_out(source.interactions)
     refuse_row_order(source.clock, source.name)
     return global_time(
@@ -110,6 +125,7 @@ def split_source(
         items=source.items,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
+        since=since,
     )
 
 
@@ -119,6 +135,7 @@ def global_time(
     items: pa.Table | None = None,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
+    since: datetime | None = None,
 ) -> Split:
     """Train before t1, validate in [t1, t2), test from t2 on: no information crosses a cut.
 
@@ -129,17 +146,24 @@ def global_time(
         items: schema `ITEMS`; an item launched before t1 is known even if nobody has met it yet.
         validation_fraction: share of all events in [t1, t2).
         test_fraction: share of all events from t2 on.
+        since: count both fractions among the events after this moment, so that t1 lies after it.
 
     Raises:
-        DataError: the fractions leave a fold without users.
+        DataError: the fractions leave a fold without users, or nothing is newer than `since`.
     """
     refuse_fractions(validation_fraction, test_fraction)
     history = _History.of(interactions)
+    counted = history.time if since is None else history.time[history.time > _micros(since)]
+    if not len(counted):
+        raise DataError(f"split: nothing is newer than {since}, which the champion has seen")
     edges = np.quantile(
-        history.time, [1 - validation_fraction - test_fraction, 1 - test_fraction], method="higher"
+        counted, [1 - validation_fraction - test_fraction, 1 - test_fraction], method="higher"
     )
     # Down to the second: ties were spread over microseconds, and no cut may part them.
     t1, t2 = (int(edge) // 1_000_000 * 1_000_000 for edge in edges)
+    if since is not None:
+        t1 = max(t1, _micros(since) // 1_000_000 * 1_000_000 + 1_000_000)
+        t2 = max(t1, t2)
     folds = {
         "train": (t1, None),
         "validation": (t1, t2),
@@ -164,7 +188,11 @@ def global_time(
     if items is not None:
         launched = pc.less(items["created_at"], pa.scalar(t1, pa.int64()).cast(TIMESTAMP))
         known = pa.chunked_array([*known.chunks, *items["item_id"].filter(launched).chunks])
-    return _split("global-time", cutoffs, targets, known, t1, t2, counts)
+    return replace(_split("global-time", cutoffs, targets, known, t1, t2, counts), since=since)
+
+
+def _micros(moment: datetime) -> int:
+    return pa.scalar(moment, TIMESTAMP).cast(pa.int64()).as_py()
 
 
 def leave_one_out(interactions: pa.Table) -> Split:

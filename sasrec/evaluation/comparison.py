@@ -34,7 +34,12 @@ def difference(evaluation: Evaluation, role: str, metric: str) -> Interval:
 def ratio(evaluation: Evaluation, role: str, metric: str, *, of: str = MODEL) -> Interval:
     """Mean of the role `of`, by default the model, over mean of `role`: paired, user-clustered."""
     model, reference = _values(evaluation, of, metric), _values(evaluation, role, metric)
-    return ratio_intervals(model[:, None], reference[:, None], **_settings(evaluation))[0]
+    both = ~np.isnan(model + reference)
+    return ratio_intervals(
+        np.where(both, model, 0.0)[:, None],
+        np.where(both, reference, 0.0)[:, None],
+        **_settings(evaluation),
+    )[0]
 
 
 def slice_differences(
@@ -60,6 +65,7 @@ def slice_differences(
         DataError: a slicing does not exist.
     """
     model, reference = _values(evaluation, MODEL, metric), _values(evaluation, role, metric)
+    both = ~np.isnan(model + reference)
     allowance = allowance or {}
     found, contrasts, members = [], [], []
     for slicing in slicings:
@@ -69,7 +75,7 @@ def slice_differences(
         labels = np.array(evaluation.users[slicing].to_pylist())
         contrast = model - (1 - allowance.get(slicing, 0.0)) * reference
         for label in sorted(set(labels), key=_in_reading_order):
-            inside = labels == label
+            inside = (labels == label) & both
             if inside.sum() >= minimum_users:
                 found.append((slicing, str(label), float(reference[inside].mean())))
                 contrasts.append(np.where(inside, contrast, 0.0))

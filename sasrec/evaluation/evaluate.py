@@ -184,6 +184,7 @@ def evaluate(
     split: Mapping[str, Any],
     baselines: Iterable[Scorer] = (),
     champion: Scorer | None = None,
+    champion_users: np.ndarray | None = None,
     filter_seen: bool = True,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -196,7 +197,8 @@ def evaluate(
         catalogue: item facts at the training cut.
         split: the split's description, published with the figures.
         baselines: scorers, known by their `name`.
-        champion: what serves today, if anything.
+        champion: what serves today, if anything; the candidate itself is scored once.
+        champion_users: (B,) bool, users on whom the champion is compared; NaN for the others.
 
     Raises:
         DataError: a history reaches past its first target, a user has no target, a score is NaN.
@@ -210,12 +212,15 @@ def evaluate(
     scorers |= {baseline.name: baseline for baseline in baselines}
     scorers[ORDER_SHUFFLED] = OrderShuffled(model)
 
-    ranked = {}
+    ranked: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     with progress.bar(len(scorers) * len(evaluation)) as advance:
         for role, scorer in scorers.items():
+            if scorer is model and role != MODEL:
+                ranked[role] = ranked[MODEL]
+                continue
             done = partial(advance, f"scoring: {role}")
             ranked[role] = _rank(scorer, evaluation.histories, window, filter_seen, done)
-    weights = metrics.propensity_weights(catalogue.popularity, first.targets.items)
+    weights = metrics.inverse_popularity_weights(catalogue.popularity, first.targets.items)
     per_user = {}
     for role, (ranks, lists) in ranked.items():
         columns = _accuracy(ranks, window)
@@ -225,6 +230,8 @@ def evaluate(
             columns[f"serendipity@{LIST_LENGTH}"] = metrics.serendipity(
                 lists, ranked[Popularity.name][1], window
             )
+        if role == CHAMPION and champion_users is not None:
+            columns = {n: np.where(champion_users, v, np.nan) for n, v in columns.items()}
         per_user[role] = columns
     intervals = {role: _intervals(table, resamples, seed) for role, table in per_user.items()}
     return Evaluation(

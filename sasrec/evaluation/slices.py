@@ -31,6 +31,8 @@ def slice_users(evaluation: EvaluationSet, catalogue: Catalogue) -> pa.Table:
       `decile 1` (the long tail) to `decile 10` (the hits).
     - `item_age`: `new` when the next item was first seen in the last tenth of the training time or
       never, `unknown` when it is outside the vocabulary, else `established`.
+    - `cold_items`: `cold` when the next item has no training event, whether or not it is in the
+      vocabulary, else `warm`.
     - `time_since_last_event`: from the newest event of the history to the next item.
     - `user_activity`: events in the 28 days before the next item.
     - `category`: of the next item.
@@ -43,6 +45,7 @@ def slice_users(evaluation: EvaluationSet, catalogue: Catalogue) -> pa.Table:
             "history_length": _binned(histories.lengths, HISTORY_EDGES),
             "item_popularity": _popularity_decile(items, catalogue.popularity),
             "item_age": _item_age(items, catalogue),
+            "cold_items": np.where(catalogue.popularity[items] > 0, "warm", "cold").tolist(),
             "time_since_last_event": _gap(histories, asked_at),
             "user_activity": _binned(_events_since(histories, asked_at - 28 * DAY), ACTIVITY_EDGES),
             "category": _category(items, catalogue),

@@ -5,7 +5,7 @@ A gate passes only when the whole confidence interval is on the right side of it
 
 import difflib
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -164,8 +164,12 @@ class MeasurementBound(_Bounded):
     measurement: str
 
     def judge(self, evaluation: Evaluation) -> GateResult:
+        """As `judge_findings`, of the evaluation's."""
+        return self.judge_findings(evaluation.findings)
+
+    def judge_findings(self, findings: Mapping[str, Any]) -> GateResult:
         """Look `measurement` up, dots stepping into nested findings."""
-        found: Any = evaluation.findings
+        found: Any = findings
         why = f"'{self.measurement}' was not measured"
         for key in self.measurement.split("."):
             why = found.get("missing", why)
@@ -209,8 +213,10 @@ class NonInferior(Gate):
         ratio = comparison.ratio(evaluation, CHAMPION, self.metric)
         value, low, high = ratio.value - 1, ratio.low - 1, ratio.high - 1
         passed = low > -self.margin
-        reason = f"{self.metric} against the champion: {value:+.1%} [{low:+.1%}, {high:+.1%}]" + (
-            "" if passed else f": a loss of {self.margin:.1%} is not ruled out"
+        reason = (
+            f"{self.metric} against the champion: {value:+.1%} [{low:+.1%}, {high:+.1%}]"
+            + ("" if passed else f": a loss of {self.margin:.1%} is not ruled out")
+            + _compared(evaluation, CHAMPION)
         )
         return self._result(passed, threshold, reason, value, low, high)
 
@@ -253,7 +259,7 @@ class NoWorseSlice(Gate):
             f"none of {len(slices)} slices is shown to be worse; the closest is {where}"
             if passed
             else f"worse than allowed in {where}"
-        )
+        ) + _compared(evaluation, self.role)
         spread = worst.difference
         return self._result(passed, threshold, reason, spread.value, spread.low, spread.high)
 
@@ -328,10 +334,17 @@ AnyGate = Annotated[
 ]
 
 
+def _compared(evaluation: Evaluation, role: str) -> str:
+    """How the champion was compared, to follow a reason; empty for other roles."""
+    how = evaluation.findings.get(CHAMPION, {}).get("compared") if role == CHAMPION else None
+    return f" ({how})" if how else ""
+
+
 def _absent(evaluation: Evaluation, role: str, metric: str) -> str | None:
     """Why `metric` of `role` cannot be judged, or None."""
     if role not in evaluation.metrics:
-        return "there is no champion" if role == CHAMPION else f"'{role}' was not evaluated"
+        why = "there is no champion" if role == CHAMPION else f"'{role}' was not evaluated"
+        return evaluation.findings.get(role, {}).get("missing", why)
     if metric not in evaluation.metrics[role]:
         return f"the evaluation has no metric '{metric}'"
     if math.isnan(evaluation.metrics[role][metric]):

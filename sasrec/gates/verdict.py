@@ -1,6 +1,7 @@
 """`gates.yaml` and the verdict: promote, hold, or refuse."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,12 @@ class Verdict:
             ]
         )
 
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Verdict":
+        """What `dataclasses.asdict` made of one."""
+        results = [GateResult(**result) for result in fields["results"]]
+        return cls(**{**fields, "results": results})
+
     def save(self, path: Path) -> None:
         """Write JSON."""
         path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False))
@@ -103,18 +110,21 @@ class Verdict:
     @classmethod
     def load(cls, path: Path) -> "Verdict":
         """Read what `save` wrote."""
-        fields: dict[str, Any] = json.loads(path.read_text())
-        results = [GateResult(**result) for result in fields.pop("results")]
-        return cls(**fields, results=results)
+        return cls.of(json.loads(path.read_text()))
 
 
 def decide(evaluation: Evaluation, config: GateConfig) -> Verdict:
     """Judge every gate; a failure holds, otherwise missing evidence refuses, otherwise promote."""
     results = [gate.judge(evaluation) for gate in config.gates]
+    return summarise(results, str(evaluation.protocol))
+
+
+def summarise(results: list[GateResult], protocol: str) -> Verdict:
+    """The verdict that these results come to."""
     effects = {result.effect for result in results}
     decision: Effect = (
         "hold" if "hold" in effects else "refuse" if "refuse" in effects else "promote"
     )
-    verdict = Verdict(decision, "", str(evaluation.protocol), results)
+    verdict = Verdict(decision, "", protocol, results)
     reasons = [f"{result.gate}: {result.reason}" for result in verdict.blocking]
     return replace(verdict, summary="; ".join([verdict.counts, *reasons]))

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sasrec.config import ModelConfig
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
 from sasrec.errors import DataError, first_problem
+from sasrec.model.config import ModelConfig
 from sasrec.model.item_features import ItemFeatures
 from sasrec.model.sasrec import SASRec
 from sasrec.scoring.ranking import top_k
@@ -143,7 +143,7 @@ class Recommender:
             config = ModelConfig.model_validate_json((directory / CONFIG).read_text())
         except ValidationError as error:
             field, message = first_problem(error)
-            raise DataError(f"{directory / CONFIG}: {field or 'JSON'}: {message}") from None
+            raise DataError(f"{directory / CONFIG}: field '{field or 'JSON'}': {message}") from None
         try:
             vocabulary = Vocabulary.load(directory / VOCABULARY)
         except json.JSONDecodeError as error:

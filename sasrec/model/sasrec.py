@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kernels import jagged_causal_attention
-from sasrec.config import ModelConfig
 from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
 from sasrec.model.dropout import Dropout
 from sasrec.model.item_features import ItemFeatures
 
@@ -121,6 +121,9 @@ class ItemEmbedding(nn.Embedding):
     so that these learn to stand in for the row that an item without interactions does not have.
     """
 
+    rows: Tensor
+    offsets: Tensor
+
     def __init__(self, config: ModelConfig, num_items: int, features: ItemFeatures | None) -> None:
         super().__init__(num_items + 1, config.dim, padding_idx=0)
         self.id_dropout = config.id_dropout
@@ -131,15 +134,29 @@ class ItemEmbedding(nn.Embedding):
             self.register_buffer("rows", torch.from_numpy(features.rows))
             self.register_buffer("offsets", torch.from_numpy(features.offsets[:-1]))
 
-    def matrix(self) -> Tensor:
-        """(V + 1, dim), of length one for cosine scores; row 0 is padding."""
-        matrix = self.weight
+    def matrix(self, items: Tensor | None = None) -> Tensor:
+        """(V + 1, dim), of length one for cosine scores; row 0 is padding.
+
+        Args:
+            items: (n,) int64; the rows of these alone, (n, dim), at the cost of these alone.
+        """
+        matrix = self.weight if items is None else F.embedding(items, self.weight)
         if self.features is not None:
             if self.training:
                 keep = torch.rand(len(matrix), 1, device=matrix.device) >= self.id_dropout
                 matrix = matrix * keep
-            matrix = matrix + self.features(self.rows, self.offsets)
+            matrix = matrix + self.features(*self._features_of(items))
         return F.normalize(matrix, dim=1) if self.cosine else matrix
+
+    def _features_of(self, items: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Rows of the features' table, end to end, and where those of each item begin."""
+        if items is None:
+            return self.rows, self.offsets
+        ends = torch.cat([self.offsets[1:], self.offsets.new_tensor([len(self.rows)])])
+        start, count = self.offsets[items], (ends - self.offsets)[items]
+        offsets = count.cumsum(0) - count
+        entry = torch.arange(int(count.sum()), device=items.device)
+        return self.rows[entry + (start - offsets).repeat_interleave(count)], offsets
 
 
 class SASRec(nn.Module):
@@ -207,9 +224,13 @@ class SASRec(nn.Module):
         newest = cu_seqlens[1:].long() - 1
         return self.norm(self.blocks[-1](x, cu_seqlens, timestamps, newest))
 
-    def item_matrix(self) -> Tensor:
-        """Output embeddings (V + 1, dim), tied to the input ones; row 0 is padding."""
-        return self.item_embedding.matrix()
+    def item_matrix(self, items: Tensor | None = None) -> Tensor:
+        """Output embeddings (V + 1, dim), tied to the input ones; row 0 is padding.
+
+        Args:
+            items: (n,) int64; their rows alone, (n, dim).
+        """
+        return self.item_embedding.matrix(items)
 
     def _embed(
         self, items: Tensor, cu_seqlens: Tensor, item_matrix: Tensor | None = None

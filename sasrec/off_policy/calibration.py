@@ -7,7 +7,7 @@ on a uniform bucket the weights are equal, elsewhere they undo what the logging 
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,14 @@ class Calibration:
     def p_interact(self, score: np.ndarray, position: np.ndarray | int = 0) -> np.ndarray:
         """P(interacted | served at `position`), float64 in the shape of `score`."""
         return np.interp(score, self.scores, self.probabilities) * self.examination(position)
+
+    def rescaled(self, scale: float, shift: float) -> "Calibration":
+        """The curve of a model that scores `scale` · s + `shift` where this one's model scores s.
+
+        Args:
+            scale: above 0.
+        """
+        return replace(self, scores=[scale * score + shift for score in self.scores])
 
     def examination(self, position: np.ndarray | int) -> np.ndarray:
         """How much less likely an interaction is at `position` than in the first slot."""

@@ -36,6 +36,7 @@ def render_report(
     training: Sequence[Mapping[str, Any]] = (),
     data: Mapping[str, Any] | None = None,
     facts: Mapping[str, str] | None = None,
+    refit: Mapping[str, Any] | None = None,
 ) -> str:
     """HTML of the report.
 
@@ -46,6 +47,8 @@ def render_report(
         training: one mapping per epoch with `epoch`, `loss` and metrics named `name@k`.
         data: the data report, `DataReport.to_dict()`.
         facts: further lines for the foot of the page: versions, code, command.
+        refit: how what ships was refit (`how`, `epochs`, `events`, `seconds`, `ndcg@10`) and the
+            `verdict` of its checks, as `dataclasses.asdict` gives it.
     """
     environment = Environment(
         loader=PackageLoader("sasrec.report", "."),
@@ -66,6 +69,7 @@ def render_report(
         charts=_charts(evaluation, training),
         data=data or {},
         facts=facts or {},
+        refit=refit,
     )
 
 

@@ -65,7 +65,9 @@ def distinct_targets(targets: PackedSequences) -> PackedSequences:
     return PackedSequences(targets.items[first], cu_seqlens, targets.timestamps[first])
 
 
-def propensity_weights(popularity: np.ndarray, items: np.ndarray, gamma: float = 1.0) -> np.ndarray:
+def inverse_popularity_weights(
+    popularity: np.ndarray, items: np.ndarray, gamma: float = 1.0
+) -> np.ndarray:
     """Weights (n,) with mean 1 that undo the popularity bias of observed targets.
 
     1 / p with p ∝ popularity^((γ + 1) / 2) (Yang et al., 2018, "Unbiased offline recommender

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sasrec.config import ModelConfig, TrainConfig
+from sasrec.data.digest import digest_of
 from sasrec.data.packed import BLOCK_EVENTS, EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
 from sasrec.model.item_features import ItemFeatures
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
@@ -32,6 +33,7 @@ from sasrec.scoring.ranking import next_item, target_ranks
 from sasrec.training import checkpoint
 from sasrec.training.batches import Batch, Batches
 from sasrec.training.checkpoint import Checkpoint
+from sasrec.training.config import TrainConfig
 from sasrec.training.distributed import Processes, processes
 from sasrec.training.graphed_update import GraphedUpdate
 from sasrec.training.negatives import SeenItems
@@ -49,8 +51,9 @@ class TrainResult:
     Attributes:
         recommender: the weights of the best epoch.
         history: one record per epoch, as in `train.jsonl`.
-        best_epoch: 1-based; 0 for an untrained model.
-        best_ndcg: validation NDCG@10 of that epoch, or of the untrained model.
+        best_epoch: 1-based; 0 for an untrained model; the last without validation.
+        best_ndcg: validation NDCG@10 of that epoch, or of the untrained model; NaN without
+            validation.
     """
 
     recommender: Recommender
@@ -61,7 +64,7 @@ class TrainResult:
 
 def train(
     train: PackedSequences,
-    validation: EvaluationSet,
+    validation: EvaluationSet | None,
     vocabulary: Vocabulary,
     model_config: ModelConfig,
     train_config: TrainConfig,
@@ -79,11 +82,13 @@ def train(
 
     Args:
         train: training histories, oldest event first.
-        validation: users with a non-empty history and at least one target.
+        validation: users with a non-empty history and at least one target; None trains for all
+            epochs and returns the last.
         vocabulary: encodes `train` and `validation`.
         run_dir: holds `checkpoint.safetensors` and `train.jsonl`.
         weights: (T,) of each event of `train` as a target, such as
-            `sasrec.training.losses.propensity_weights`; all one if absent.
+            `losses.inverse_propensity_weights`; multiplied with `train.weights`, the product has a
+            mean of one. All one if both are absent.
         item_features: what ranks items without interactions; needs `feature_buckets`.
         warm_start: begin from this model's weights; items it knows keep what it learned.
 
@@ -93,6 +98,7 @@ def train(
         SystemExit: SIGTERM came; the state was saved first.
     """
     _check_data(train, validation, vocabulary, weights)
+    weights = _target_weights(train.weights, weights)
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     with processes() as group, torch.random.fork_rng():
@@ -123,7 +129,7 @@ def train(
                 device=group.device,
                 seen=None if train_config.shared_negatives else SeenItems(train, len(vocabulary)),
             ),
-            next_item(validation),
+            None if validation is None else next_item(validation),
             vocabulary,
             train_config,
             run_dir,
@@ -131,6 +137,10 @@ def train(
                 "model": model_config.model_dump(),
                 "train": train_config.model_dump(exclude={"epochs", "patience"}),
                 "data": _digest(train, vocabulary),
+                "weights": None if weights is None else digest_of(weights),
+                "item_features": item_features
+                and digest_of(item_features.rows, item_features.offsets),
+                "warm_start": warm_start and digest_of(*_weights(warm_start)),
             },
         )
         trainer.resume()
@@ -159,7 +169,7 @@ class _Trainer:
         model: SASRec,
         batches: Batches,
         objective: Objective,
-        validation: EvaluationSet,
+        validation: EvaluationSet | None,
         vocabulary: Vocabulary,
         config: TrainConfig,
         run_dir: Path,
@@ -191,8 +201,8 @@ class _Trainer:
     def run(self) -> TrainResult:
         """Epochs until the last, or until patience ends."""
         progress = self.progress
-        if not self.config.epochs:
-            progress.best_ndcg = self._validate()["ndcg@10"]
+        if not self.config.epochs and self.validation is not None:
+            progress.best_ndcg = self._validate(self.validation)["ndcg@10"]
         log = TrainingLog(
             self.run_dir,
             progress.history,
@@ -211,7 +221,7 @@ class _Trainer:
             Recommender(self.average, self.vocabulary),
             progress.history,
             progress.best_epoch,
-            progress.best_ndcg,
+            math.nan if self.validation is None else progress.best_ndcg,
         )
 
     def _train_epoch(self, log: TrainingLog, terminated: threading.Event) -> None:
@@ -293,8 +303,10 @@ class _Trainer:
             "tokens_per_second": progress.tokens / progress.seconds,
             "seconds": progress.seconds,
         }
-        if progress.epoch % self.config.validate_every == 0:
-            line |= self._validate()
+        if self.validation is None:
+            progress.best_epoch, self.best_weights = progress.epoch, self._copy_weights()
+        elif progress.epoch % self.config.validate_every == 0:
+            line |= self._validate(self.validation)
             if line["ndcg@10"] > progress.best_ndcg:
                 progress.best_ndcg, progress.best_epoch = line["ndcg@10"], progress.epoch
                 self.best_weights = self._copy_weights()
@@ -302,20 +314,22 @@ class _Trainer:
         progress.step, progress.loss_sum, progress.tokens, progress.seconds = 0, 0.0, 0, 0.0
         log.epoch(line)
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, validation: EvaluationSet) -> dict[str, float]:
         """NDCG@10 and HR@10 over the full catalogue; the first process ranks for all."""
         started = time.perf_counter()
         ndcg = hr = 0.0
         if self.group.is_first:
             scorer = Recommender(self.average, self.vocabulary)
-            ranks = target_ranks(scorer, self.validation, filter_seen=True)
-            values = accuracy(ranks, self.validation.targets.cu_seqlens, 10)
+            ranks = target_ranks(scorer, validation, filter_seen=True)
+            values = accuracy(ranks, validation.targets.cu_seqlens, 10)
             ndcg, hr = float(values["ndcg@10"].mean()), float(values["hr@10"].mean())
         ndcg, hr = self.group.sum([], ndcg, hr)
         seconds = time.perf_counter() - started
         return {"ndcg@10": ndcg, "hr@10": hr, "validation_seconds": seconds}
 
     def _out_of_patience(self) -> bool:
+        if self.validation is None:
+            return False
         validations = (self.progress.epoch - self.progress.best_epoch) // self.config.validate_every
         return self.progress.epoch > 0 and validations >= self.config.patience
 
@@ -386,20 +400,34 @@ def _digest(train: PackedSequences, vocabulary: Vocabulary) -> str:
     return digest.hexdigest()[:16]
 
 
+def _weights(recommender: Recommender) -> list[np.ndarray]:
+    return [value.cpu().numpy() for value in recommender.model.state_dict().values()]
+
+
+def _target_weights(of_events: np.ndarray | None, given: np.ndarray | None) -> np.ndarray | None:
+    """The product, with a mean of one, so that weights say nothing of the size of a step."""
+    if of_events is None and given is None:
+        return None
+    factors = [f for f in (of_events, given) if f is not None]
+    product = np.prod([np.asarray(f, dtype=np.float32) for f in factors], axis=0)
+    mean = product.mean(dtype=np.float64)
+    return product / np.float32(mean) if mean > 0 else product
+
+
 def _check_data(
     train: PackedSequences,
-    validation: EvaluationSet,
+    validation: EvaluationSet | None,
     vocabulary: Vocabulary,
     weights: np.ndarray | None,
 ) -> None:
     if not len(train.items):
         raise DataError("training data: no events; check the source and the training cut")
-    if not len(validation):
+    if validation is not None and not len(validation):
         raise DataError("validation: no users; use an earlier cut or the leave-one-out split")
-    for name, items in (
-        ("training data", train.items),
-        (validation.name, validation.histories.items),
-    ):
+    encoded = [("training data", train.items)]
+    if validation is not None:
+        encoded.append((validation.name, validation.histories.items))
+    for name, items in encoded:
         if len(items) and not 1 <= items.min() <= items.max() <= len(vocabulary):
             raise DataError(
                 f"{name}: item indices span {items.min()}..{items.max()}, but the vocabulary has "

@@ -136,16 +136,17 @@ def candidate_scores(
     return positive.float(), negative.float().masked_fill(collisions, MASKED)
 
 
-def propensity_weights(propensities: np.ndarray, clip: float = 10.0) -> np.ndarray:
+def inverse_propensity_weights(propensities: np.ndarray, clip: float = 10.0) -> np.ndarray:
     """Inverse-propensity weights, clipped and self-normalised to a mean of one.
 
     An event weighs 1/p, so that items the logging policy seldom served count as much as it would
     have if all were served alike (Schnabel et al. 2016, equation 10); clipping bounds the variance.
+    The bound is relative, since 1/p itself grows with the catalogue.
 
     Args:
         propensities: (T,) probability with which each event's item was served; NaN where none was
             logged, which weighs as much as the average of those that were.
-        clip: largest weight before normalising.
+        clip: largest weight, as a multiple of the median one.
 
     Returns:
         (T,) float32.
@@ -160,6 +161,7 @@ def propensity_weights(propensities: np.ndarray, clip: float = 10.0) -> np.ndarr
         raise ValueError(f"propensities: {propensities[row]} at row {row} is outside (0, 1]")
     weights = np.ones(len(propensities), dtype=np.float32)
     if logged.any():
-        inverse = np.minimum(1 / propensities[logged], clip)
+        inverse = 1 / propensities[logged]
+        inverse = np.minimum(inverse, clip * np.median(inverse))
         weights[logged] = inverse / inverse.mean()
     return weights

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from sasrec.config import TrainConfig
 from sasrec.training import losses
 from sasrec.training.batches import Batch
+from sasrec.training.config import TrainConfig
 from sasrec.training.negatives import NegativeSampler, SeenItems
 
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from sasrec.config import TrainConfig
 from sasrec.model.sasrec import SASRec
+from sasrec.training.config import TrainConfig
 from sasrec.training.objective import Objective
 
 
@@ -102,12 +101,12 @@ class Update:
         With fewer items in a step than in the catalogue, only their rows are looked up, and once:
         each look-up in the whole table has a gradient of the table's size.
         """
-        matrix, negatives = self.model.item_matrix(), inputs.negatives
+        negatives = inputs.negatives
         if negatives is None or self.device.type != "cpu":
-            return matrix, inputs
+            return self.model.item_matrix(), inputs
         named = torch.cat([inputs.items, inputs.targets, negatives.flatten()])
-        if len(named) >= len(matrix):
-            return matrix, inputs
+        if len(named) > self.model.num_items:
+            return self.model.item_matrix(), inputs
         met, index = torch.unique(named, return_inverse=True)
         tokens = len(inputs.items)
         items, targets, negative_index = index.split([tokens, tokens, negatives.numel()])
@@ -118,7 +117,7 @@ class Update:
             negatives=negative_index.view(negatives.shape),
             met=met,
         )
-        return F.embedding(met, matrix), step
+        return self.model.item_matrix(met), step
 
     def _clip_gradients(self) -> None:
         """To the largest norm; on a CPU, where it costs a pass over all of them, only if needed."""

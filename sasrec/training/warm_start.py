@@ -4,8 +4,21 @@ import torch
 
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
+
+# What a model is trained with rather than what it is: the weights fit whatever these are.
+_OF_TRAINING = ("dropout", "attention_dropout", "id_dropout")
+
+
+def difference(earlier: ModelConfig, model: ModelConfig) -> str | None:
+    """The first field in which two architectures differ, in words; None if weights can be taken."""
+    for name in type(model).model_fields:
+        before, now = getattr(earlier, name), getattr(model, name)
+        if name not in _OF_TRAINING and before != now:
+            return f"model field '{name}' is {before} in the earlier model and {now} here"
+    return None
 
 
 @torch.no_grad()
@@ -22,17 +35,8 @@ def copy_weights(source: Recommender, model: SASRec, vocabulary: Vocabulary) -> 
     Raises:
         DataError: the two architectures differ.
     """
-    if source.model.config != model.config:
-        differing = [
-            name
-            for name in type(model.config).model_fields
-            if getattr(source.model.config, name) != getattr(model.config, name)
-        ]
-        raise DataError(
-            f"warm start: model field '{differing[0]}' is "
-            f"{getattr(source.model.config, differing[0])} in the earlier model and "
-            f"{getattr(model.config, differing[0])} here; they must be equal"
-        )
+    if reason := difference(source.model.config, model.config):
+        raise DataError(f"warm start: {reason}; they must be equal")
     learned = source.model.item_embedding.weight.cpu()
     embedding = model.item_embedding.weight
     old_rows = torch.from_numpy(source.vocabulary.encode(vocabulary.item_ids))

@@ -15,7 +15,9 @@ from sasrec.errors import DataError
 from serving.registry import ModelStore, RegistryError, StaleAliases, open_store, package
 from serving.registry.bento import bentoml_home
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="Look at versions and decide which one serves.", no_args_is_help=True, add_completion=False
+)
 
 Home = Annotated[Path, typer.Option(help="The site.", envvar="SASREC_HOME")]
 Version = Annotated[str, typer.Argument(help="A version, a prefix of one, or a role.")]

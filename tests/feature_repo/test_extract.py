@@ -7,7 +7,12 @@ import pyarrow as pa
 import pytest
 
 from feature_repo import extract
-from feature_repo.extract import SEQUENCES, sequences_as_of, stream_sequences
+from feature_repo.extract import (
+    SEQUENCES,
+    current_entities,
+    sequences_as_of,
+    stream_sequences,
+)
 from feature_repo.publish import publish
 from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError
@@ -86,6 +91,29 @@ def test_pieces_of_a_stream_are_the_whole(tmp_path, interactions, moments, monke
     pieces = list(stream_sequences(tmp_path, asked))
     assert len(pieces) == 3
     assert pa.concat_tables(pieces).equals(whole)
+
+
+def test_now_is_everybody_s_whole_history(tmp_path, interactions):
+    publish(
+        tmp_path,
+        interactions=interactions,
+        items=None,
+        impressions=None,
+        cutoffs=pa.table(
+            {"user_id": ["u1"], "cutoff": pa.array([START + timedelta(days=20)], TIMESTAMP)}
+        ),
+        as_of=END,
+    )
+    as_of, everybody = current_entities(tmp_path)
+    assert as_of == END
+    now = sequences_as_of(tmp_path, everybody)
+    everybody = pa.table(
+        {
+            "user_id": sorted(set(interactions["user_id"].to_pylist())),
+            "cutoff": pa.repeat(pa.scalar(END + timedelta(microseconds=1), TIMESTAMP), len(now)),
+        }
+    )
+    assert now.equals(brute_force(interactions, everybody))
 
 
 def test_a_cutoff_that_was_not_published_is_refused(tmp_path, interactions):

@@ -11,8 +11,8 @@ from feature_repo.publish import publish
 from sasrec.data.cleaning import clean
 from sasrec.data.packed import PackedSequences
 from sasrec.data.simulated import Storefront
+from sasrec.from_frame import fit
 from sasrec.off_policy.calibration import Calibration
-from sasrec.training.from_frame import fit
 from serving.engine.items import write_items
 from serving.monitoring.drift import TrainingSnapshot
 from serving.registry import ModelStore

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from sasrec.config import preset
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.presets import preset
 
 ITEMS, STRIDE = 30, 3
 VOCABULARY = Vocabulary(f"item-{i}" for i in range(1, ITEMS + 1))

@@ -298,21 +298,21 @@ GATE = {
         ),
         (
             {"name": "b", "check": "metric_bound", "metric": "hr@10", "when_missing": "hold"},
-            "gates.0.metric_bound: Value error, give 'minimum', 'maximum' or both",
+            "gates.0.metric_bound: give 'minimum', 'maximum' or both",
         ),
         (
             {"name": "b", "check": "metric_bound", "metric": "hr@10", "when_missing": "hold",
              "minimum": 5},
-            "gates.0.metric_bound: Value error, hr@10 lies in [0, 1], so 5 is no threshold for it",
+            "gates.0.metric_bound: hr@10 lies in [0, 1], so 5 is no threshold for it",
         ),
         (
             {**GATE, "metric": "ndgc@10"},
-            "gates.0.non_inferior.metric: Value error, 'ndgc@10' is not a metric of each user; "
+            "gates.0.non_inferior.metric: 'ndgc@10' is not a metric of each user; "
             "did you mean 'ndcg@10'?",
         ),
         (
             {**GATE, "metric": "gini@10"},
-            "gates.0.non_inferior.metric: Value error, 'gini@10' is not a metric of each user",
+            "gates.0.non_inferior.metric: 'gini@10' is not a metric of each user",
         ),
     ],
 )  # fmt: skip

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from sasrec.config import ModelConfig
 from sasrec.data.schema import INTERACTIONS, ITEMS
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
 from serving.engine import golden

@@ -50,9 +50,9 @@ def tasks_of(specification):
     return found
 
 
-def test_only_training_gets_a_gpu(containers):
+def test_only_trainings_get_a_gpu(containers):
     gpus = {name for name, c in containers.items() if "accelerator" in c["resources"]}
-    assert gpus == {"exec-train"}
+    assert gpus == {"exec-train", "exec-refit"}
     accelerator = containers["exec-train"]["resources"]["accelerator"]
     assert accelerator["resourceType"] == "nvidia.com/gpu"
     assert int(accelerator["resourceCount"]) == 1

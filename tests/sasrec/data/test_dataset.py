@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sasrec.config import ModelConfig, TrainConfig
 from sasrec.data.arrays import ArrayWriter, map_array
 from sasrec.data.cleaning import clean
 from sasrec.data.dataset import SequenceDataset
@@ -18,7 +17,9 @@ from sasrec.data.packed import PackedSequences
 from sasrec.data.simulated import Storefront
 from sasrec.data.splits import global_time
 from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
 from sasrec.training.batches import Batches
+from sasrec.training.config import TrainConfig
 from sasrec.training.loop import train
 
 WEIGHTS = {"purchase": 3.0, "click": 0.5}

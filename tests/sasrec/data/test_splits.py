@@ -125,3 +125,27 @@ def test_what_cannot_be_split():
     backwards = interactions({"a": [("x", 3), ("y", 1), ("z", 4)]})
     with pytest.raises(DataError, match=r"clean\(\) them first"):
         leave_one_out(backwards)
+
+
+def test_fractions_can_count_what_is_new_alone():
+    table = interactions(EVENTS)
+    split = global_time(table, since=at(4), validation_fraction=0.2, test_fraction=0.4)
+    # New are the events of minutes 5 to 9: the first two are learned from, then one, then two.
+    assert (split.t1, split.t2) == (at(7), at(8))
+    assert split.since == at(4)
+    assert split.describe()["since"] == at(4).isoformat()
+    whole = global_time(table, validation_fraction=0.2, test_fraction=0.2)
+    assert "since" not in whole.describe()
+
+
+def test_the_first_cut_lies_after_what_was_seen_even_within_one_second():
+    events = {"ann": [("a", 0), ("b", 3)], "ben": [("a", 1), ("b", 3)], "cat": [("a", 2)]}
+    table = interactions(events)
+    since = at(3) - timedelta(microseconds=1)
+    with pytest.raises(DataError, match="has no users"):
+        global_time(table, since=since, validation_fraction=0.4, test_fraction=0.4)
+
+
+def test_nothing_new_is_said_in_one_line():
+    with pytest.raises(DataError, match="nothing is newer than 2024-01-01 00:09"):
+        global_time(interactions(EVENTS), since=at(9))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sasrec.config import ModelConfig
 from sasrec.evaluation.serving_cost import serving_cost
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
 from tests.sasrec.cyclic_world import VOCABULARY, histories

@@ -55,6 +55,11 @@ def test_item_age_is_by_the_last_tenth_of_training_time():
     assert got["item_age"] == ["established", "new", "new", "unknown"]
 
 
+def test_cold_items_have_no_training_event_known_or_not():
+    got = users_of([[1]] * 3, [[0]] * 3, [1, 4, PADDING], [10] * 3, catalogue([[1, 2, 3]]))
+    assert got["cold_items"] == ["warm", "cold", "cold"]
+
+
 def test_columns_of_the_items_are_slicings():
     """Text and truth values with few labels; not the contract's own columns, not a description."""
     vocabulary = Vocabulary([f"i{n}" for n in range(1, 101)])

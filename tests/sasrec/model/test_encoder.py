@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from sasrec.config import ModelConfig
+from sasrec.model.config import ModelConfig
 from sasrec.model.encoder import Encoder
 from sasrec.model.sasrec import SASRec
 

@@ -7,7 +7,7 @@ import torch
 
 from sasrec.data.packed import EvaluationSet
 from sasrec.errors import DataError
-from sasrec.model.item_features import ItemFeatures
+from sasrec.model.item_features import ItemFeatures, described_items, feature_columns
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
 from sasrec.training import loop as training
@@ -76,6 +76,76 @@ def test_features_are_rows_per_column_and_value():
     assert found.offsets[:4].tolist() == [0, 0, 0, 2]
     assert len(found.rows) == 2
     assert ((found.rows >= 0) & (found.rows < BUCKETS)).all()
+
+
+def test_numbers_fall_into_bins_that_need_not_know_the_others():
+    def rows(values):
+        ids = VOCABULARY.item_ids[: len(values)]
+        table = pa.table({"item_id": ids, "price": pa.array(values, pa.float64())})
+        found = ItemFeatures.of(table, VOCABULARY, columns=["price"], buckets=10_000)
+        return [
+            found.rows[found.offsets[i] : found.offsets[i + 1]].tolist()
+            for i in range(1, len(values) + 1)
+        ]
+
+    ten, eleven, hundred, owed, free, unknown, endless = rows(
+        [10, 11, 100, -10, 0, None, float("inf")]
+    )
+    assert ten == eleven
+    assert len({*map(tuple, (ten, hundred, owed, free))}) == 4
+    assert unknown == endless == []
+    assert rows([100.0]) == [hundred]
+
+
+def test_words_of_a_text_are_features():
+    table = pa.table({"item_id": ["item-1", "item-2"], "title": ["Red Fjord-Tent!", "fjord"]})
+    found = ItemFeatures.of(table, VOCABULARY, columns=["title:words"], buckets=10_000)
+    assert found.offsets[:4].tolist() == [0, 0, 3, 4]
+    assert found.rows[3] in found.rows[:3]
+
+
+def test_columns_that_group_items_are_chosen_by_themselves():
+    count = len(VOCABULARY)
+    table = pa.table(
+        {
+            "item_id": VOCABULARY.item_ids,
+            "title": ["same"] * (count - 1) + ["other"],
+            "category": [f"c{i % 3}" for i in range(count)],
+            "on_sale": [i % 2 == 0 for i in range(count)],
+            "serial": [f"s{i}" for i in range(count)],
+            "price": [float(i % 2) for i in range(count)],
+            "constant": ["x"] * count,
+        }
+    )
+    assert feature_columns(table, None) == ["category", "on_sale"]
+    assert feature_columns(table, ["price", "title:words"]) == ["price", "title:words"]
+    assert described_items(table.slice(0, 2), ["category"]) == VOCABULARY.item_ids[:2]
+    with pytest.raises(DataError, match=r"no column groups items.*data\.feature_columns"):
+        feature_columns(table.select(["item_id", "serial"]), None)
+    with pytest.raises(DataError, match="column 'colour' is missing"):
+        feature_columns(table, ["colour"])
+    moments = table.append_column("when", pa.array([0] * count, pa.timestamp("us")))
+    with pytest.raises(DataError, match="column 'when' is timestamp"):
+        described_items(moments, ["when"])
+
+
+def test_features_are_read_back(tmp_path):
+    assert ItemFeatures.load(tmp_path) is None
+    features().save(tmp_path, columns=["category"])
+    read = ItemFeatures.load(tmp_path)
+    np.testing.assert_array_equal(read.rows, features().rows)
+    np.testing.assert_array_equal(read.offsets, features().offsets)
+
+
+@pytest.mark.parametrize("cosine_temperature", [0.0, 0.1])
+def test_rows_of_some_items_are_those_of_all(cosine_temperature):
+    chosen = settings(feature_buckets=BUCKETS, cosine_temperature=cosine_temperature)
+    two = features(columns=["category", "item_id"])
+    model = SASRec(chosen.model, len(VOCABULARY), two).eval()
+    some = torch.tensor([3, 30, 1, 3])
+    torch.testing.assert_close(model.item_matrix(some), model.item_matrix()[some])
+    bare = SASRec(settings(cosine_temperature=cosine_temperature).model, len(VOCABULARY))
+    torch.testing.assert_close(bare.item_matrix(some), bare.item_matrix()[some])
 
 
 def test_a_missing_column_is_named():

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import sasrec
-from sasrec.config import ModelConfig
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
 from tests.sasrec.cyclic_world import ITEMS, STRIDE, VOCABULARY, histories

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from sasrec.config import preset
 from sasrec.model.sasrec import SASRec
+from sasrec.presets import preset
 
 VARIANTS = [
     {},

@@ -46,8 +46,10 @@ def test_distinct_targets_keeps_the_first_of_each_and_every_unknown():
     assert distinct.timestamps.tolist() == [0, 1, 3, 4, 5, 6]
 
 
-def test_propensity_weights_are_inverse_popularity_with_mean_one():
-    weights = metrics.propensity_weights(np.array([0, 100, 10, 1]), np.array([1, 2, 3, PADDING]))
+def test_inverse_popularity_weights_have_mean_one():
+    weights = metrics.inverse_popularity_weights(
+        np.array([0, 100, 10, 1]), np.array([1, 2, 3, PADDING])
+    )
     assert weights[2] / weights[1] == pytest.approx(10)
     assert weights[1] / weights[0] == pytest.approx(10)
     assert weights[3] == 0

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -200,12 +201,35 @@ def test_weights_decide_what_is_learnt(tmp_path):
     assert nothing.best_ndcg < 0.5
 
 
+def test_weights_of_events_and_of_the_caller_multiply_and_average_one(tmp_path):
+    train, validation = world()
+    weights = np.linspace(0.5, 3, len(train.items)).astype(np.float32)
+    weighed = (replace(train, weights=weights), validation)
+    of_events = losses(fit(tmp_path / "a", epochs=1, data=weighed))
+    assert losses(fit(tmp_path / "b", epochs=1, weights=20 * weights)) == pytest.approx(
+        of_events, rel=1e-3
+    )
+    both = losses(fit(tmp_path / "c", epochs=1, data=weighed, weights=1 / weights))
+    assert both == pytest.approx(losses(fit(tmp_path / "d", epochs=1)), rel=1e-3)
+    assert both != pytest.approx(of_events, rel=1e-3)
+
+
+def test_selected_histories_bring_their_weights():
+    sequences = replace(packed([[1, 2], [3], [4, 5, 6]]), weights=np.arange(6, dtype=np.float32))
+    assert sequences.select(np.array([2, 0]), 2).weights.tolist() == [4, 5, 0, 1]
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     fit(tmp_path, epochs=1)
     with pytest.raises(DataError, match="use an empty run directory"):
         fit(tmp_path, epochs=1, dim=32)
     with pytest.raises(DataError, match="'data' is"):
         fit(tmp_path, epochs=1, data=world(seed=5))
+    ones = np.ones(len(world()[0].items), dtype=np.float32)
+    with pytest.raises(DataError, match="'weights' is None"):
+        fit(tmp_path, epochs=1, weights=ones)
+    with pytest.raises(DataError, match="'warm_start' is None"):
+        fit(tmp_path, epochs=1, warm_start=fit(tmp_path / "champion", epochs=0).recommender)
 
 
 def test_processes_draw_alike_only_what_they_share():
@@ -286,6 +310,7 @@ def test_a_warm_start_of_another_architecture_is_refused(tmp_path):
     champion = fit(tmp_path / "champion", epochs=0).recommender
     with pytest.raises(DataError, match="model field 'dim' is 16 in the earlier model and 32"):
         fit(tmp_path / "other", dim=32, warm_start=champion)
+    fit(tmp_path / "more dropout", dropout=0.5, epochs=0, warm_start=champion)
 
 
 def test_the_averaged_weights_are_what_is_validated_and_returned(tmp_path):

@@ -97,10 +97,14 @@ def test_a_negative_that_is_the_target_teaches_nothing(loss):
 
 
 def test_propensity_weights_are_clipped_and_average_one():
-    weights = losses.propensity_weights(np.array([0.5, 0.01, np.nan]), clip=4.0)
-    assert weights.tolist() == pytest.approx([2 / 3, 4 / 3, 1.0])
+    propensities = np.array([0.5, 0.25, 0.001, np.nan])  # 1/p is 2, 4 and 1000
+    weights = losses.inverse_propensity_weights(propensities, clip=3.0)
+    assert weights.tolist() == pytest.approx([2 / 6, 4 / 6, 12 / 6, 1.0])
+    # The same service over a catalogue a hundred times as large gives the same weights.
+    larger = losses.inverse_propensity_weights(propensities / 100, clip=3.0)
+    assert larger.tolist() == pytest.approx(weights.tolist())
 
 
 def test_a_propensity_outside_its_range_is_named():
     with pytest.raises(ValueError, match=r"1\.5 at row 1"):
-        losses.propensity_weights(np.array([0.5, 1.5]))
+        losses.inverse_propensity_weights(np.array([0.5, 1.5]))

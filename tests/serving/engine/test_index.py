@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sasrec.config import ModelConfig
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
 from serving.engine.engine import Engine

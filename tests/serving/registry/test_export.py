@@ -6,9 +6,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from sasrec.config import ModelConfig
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.model.config import ModelConfig
 from sasrec.model.item_features import ItemFeatures
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec

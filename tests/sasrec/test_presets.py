@@ -1,8 +1,10 @@
 import pytest
 from pydantic import ValidationError
 
-from sasrec.config import PRESETS, ModelConfig, TrainConfig, preset
 from sasrec.errors import DataError
+from sasrec.model.config import ModelConfig
+from sasrec.presets import PRESETS, preset
+from sasrec.training.config import TrainConfig
 
 
 def test_the_paper_preset_is_the_paper():

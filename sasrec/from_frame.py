@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sasrec.config import preset as named_preset
 from sasrec.data.cleaning import clean
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.schema import IMPRESSIONS, ITEMS
@@ -16,6 +15,7 @@ from sasrec.data.sources.columns import as_ids, as_timestamps
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
 from sasrec.model.recommender import Recommender
+from sasrec.presets import preset as named_preset
 from sasrec.training.loop import train
 
 FRAME = "data frame"
@@ -36,7 +36,7 @@ def fit(
     Args:
         frame: one row per interaction; timestamps as dates or as seconds since 1970; equal ones
             keep the order of the rows.
-        preset: a name in `sasrec.config.PRESETS`.
+        preset: a name in `sasrec.presets.PRESETS`.
         run_dir: where progress is kept and a killed run resumes; a temporary folder by default.
         overrides: fields of `ModelConfig` and `TrainConfig` that replace the preset's.
 

@@ -1,0 +1,1 @@
+"""What it is worth that a model knows what happened until now, and what each ability adds."""

@@ -1,0 +1,217 @@
+"""The commands that ask or change a Kubeflow cluster."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from kfp import compiler
+from kfp.dsl.graph_component import GraphComponent
+from rich.console import Console
+
+from components.command_line.exits import EXIT_HELD
+from components.command_line.options import (
+    Columns,
+    DataDir,
+    Dataset,
+    Experiment,
+    Gates,
+    Overrides,
+    Platform,
+    Preset,
+    Refresh,
+    Split,
+    SplitKind,
+    Tags,
+    Timeout,
+    Wait,
+    configuration,
+    pairs,
+    platform_settings,
+)
+from components.runners.cluster import EXPERIMENT, Cluster
+from components.runners.cluster_run import Outcome, watch_run
+from components.runners.doctor import check_all, checked_target, run_probe, table, would_start
+from components.runners.endpoint import ClusterError, Endpoint
+from components.runners.local import new_run_id
+from components.runners.platform import on_platform
+from components.runners.pod_reasons import why_failed
+from sasrec.gates import DEFAULT_GATES
+
+CLUSTER_HELP = """
+The endpoint and who we are: `KF_PIPELINES_ENDPOINT`, `KF_PIPELINES_NAMESPACE`, and
+`KF_PIPELINES_TOKEN` or `KF_PIPELINES_SA_TOKEN_PATH`. Data paths are paths on the site's volume.
+
+**Exit status**: as `run` when it watches: 0 promoted and deployed, 3 held, 1 failed.
+"""
+
+DOCTOR_HELP = """
+A line each: ✓ is there, ✗ a run would not start or not end well, – not needed or not to be seen
+from here. It asks as `submit` does (`KF_PIPELINES_*`) and as the current kubeconfig.
+
+**Exit status**: 0 only if a run would start, else 1.
+"""
+
+
+def compile_(
+    context: typer.Context,
+    output: Annotated[
+        Path, typer.Option(help="Where the specification and platform documents go.")
+    ] = Path("pipeline.yaml"),
+    dataset: Dataset = None,
+    data_dir: DataDir = None,
+    column: Columns = None,
+    split: Split = SplitKind.GLOBAL_TIME,
+    preset: Preset = "default",
+    set_: Overrides = None,
+    gates: Gates = DEFAULT_GATES,
+    platform: Platform = None,
+) -> None:
+    """Compile for Kubeflow Pipelines; the given settings become the run's default `config`.
+
+    Upload the file in the Kubeflow UI. The components' image is `$SASREC_IMAGE`.
+    """
+    config = configuration(dataset, data_dir, column, split, preset, set_, gates)
+    compiler.Compiler().compile(
+        on_platform(context.obj, platform_settings(platform)),
+        str(output),
+        pipeline_parameters={"config": config.model_dump_json()},
+    )
+    typer.echo(f"wrote {output}")
+
+
+def submit(
+    context: typer.Context,
+    dataset: Dataset = None,
+    data_dir: DataDir = None,
+    column: Columns = None,
+    split: Split = SplitKind.GLOBAL_TIME,
+    preset: Preset = "default",
+    set_: Overrides = None,
+    refresh: Refresh = False,
+    gates: Gates = DEFAULT_GATES,
+    platform: Platform = None,
+    name: Annotated[
+        str | None, typer.Option(help="The run's name; an existing one is not started again.")
+    ] = None,
+    experiment: Experiment = EXPERIMENT,
+    tag: Tags = None,
+    wait: Wait = False,
+    timeout: Timeout = None,
+) -> None:
+    """Start one run on Kubeflow Pipelines."""
+    config = configuration(dataset, data_dir, column, split, preset, set_, gates, refresh)
+    cluster = Cluster(Endpoint.from_environment())
+    with _package(context.obj, platform) as package:
+        run_id = cluster.submit(
+            package,
+            config,
+            home=platform_settings(platform).mount_path,
+            run_name=name or new_run_id(config.site),
+            experiment=experiment,
+            tags=pairs(tag),
+        )
+    typer.echo(f"submitted {run_id}: {cluster.endpoint.run_url(run_id)}")
+    if wait:
+        _watch(cluster, run_id, timeout)
+
+
+def schedule(
+    context: typer.Context,
+    cron: Annotated[str, typer.Option(help="Five fields, UTC: '30 3 * * *' is 03:30 each day.")],
+    dataset: Dataset = None,
+    data_dir: DataDir = None,
+    column: Columns = None,
+    split: Split = SplitKind.GLOBAL_TIME,
+    preset: Preset = "default",
+    set_: Overrides = None,
+    refresh: Refresh = False,
+    gates: Gates = DEFAULT_GATES,
+    platform: Platform = None,
+    name: Annotated[str | None, typer.Option(help="[default: the data set's name]")] = None,
+    experiment: Experiment = EXPERIMENT,
+    tag: Tags = None,
+) -> None:
+    """Run on a schedule: create the recurring run, or change the one of that name."""
+    config = configuration(dataset, data_dir, column, split, preset, set_, gates, refresh)
+    cluster = Cluster(Endpoint.from_environment())
+    with _package(context.obj, platform) as package:
+        scheduled = cluster.schedule(
+            package,
+            config,
+            home=platform_settings(platform).mount_path,
+            name=name or config.site,
+            cron=cron,
+            experiment=experiment,
+            tags=pairs(tag),
+        )
+    change = "scheduled" if scheduled.changed else "unchanged"
+    typer.echo(f"{change}: {scheduled.recurring_run_id}")
+
+
+def status(
+    run_id: Annotated[str | None, typer.Argument(help="[default: recent runs]")] = None,
+) -> None:
+    """Say what a run, or each recent run, is doing on the cluster."""
+    cluster = Cluster(Endpoint.from_environment())
+    for run in [cluster.status(run_id)] if run_id else cluster.recent():
+        typer.echo(run.line())
+
+
+def watch(run_id: str, timeout: Timeout = None) -> None:
+    """Follow a run on the cluster to its end, and end by its verdict."""
+    _watch(Cluster(Endpoint.from_environment()), run_id, timeout)
+
+
+def doctor(
+    context: typer.Context,
+    platform: Platform = None,
+    offline: Annotated[
+        bool, typer.Option(help="Look at the compiled files alone; ask no cluster.")
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option(help="Also run a small pipeline that tries the volume and the network.")
+    ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    timeout: Timeout = 1800,
+) -> None:
+    """Say whether a run would start on the cluster at hand, and what to do where it would not."""
+    with checked_target(context.obj, platform_settings(platform), offline=offline) as target:
+        findings = list(check_all(target, offline=offline))
+        if probe and would_start(findings):
+            findings += run_probe(target, timeout_seconds=timeout or 1800)
+    if json_:
+        typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
+    else:
+        Console(file=sys.stdout, soft_wrap=True).print(table(findings))
+    if not would_start(findings):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _package(pipeline: GraphComponent, platform: Path | None) -> Iterator[Path]:
+    settings = platform_settings(platform)
+    settings.refuse_stores_of_one_host()
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "pipeline.yaml"
+        compiler.Compiler().compile(on_platform(pipeline, settings), str(package))
+        yield package
+
+
+def _watch(cluster: Cluster, run_id: str, timeout: float | None) -> None:
+    try:
+        outcome = watch_run(
+            lambda: cluster.status(run_id),
+            Console(file=sys.stdout),
+            explain=lambda status: why_failed(status, cluster.endpoint.namespace),
+            timeout_seconds=timeout,
+        )
+    except KeyboardInterrupt:
+        raise ClusterError(f"run {run_id} goes on; watch it again with its id") from None
+    typer.echo(f"{outcome}: {cluster.endpoint.run_url(run_id)}")
+    if outcome not in (Outcome.DEPLOYED, Outcome.UNCHANGED):
+        raise typer.Exit(EXIT_HELD if outcome is Outcome.HELD else 1)

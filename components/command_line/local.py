@@ -1,0 +1,99 @@
+"""The commands that work on this machine: run the pipeline, list its settings."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from components.command_line.exits import EXIT_HELD
+from components.command_line.options import (
+    Columns,
+    DataDir,
+    Dataset,
+    Gates,
+    Overrides,
+    Preset,
+    Refresh,
+    Split,
+    SplitKind,
+    configuration,
+)
+from components.runners.local import new_run_id, run_local
+from components.support.settings import describe_settings
+from sasrec.gates import DEFAULT_GATES
+
+RUN_EXAMPLES = """
+**Examples**
+
+- `python pipeline.py run` — the simulated storefront, in a few minutes
+- `python pipeline.py run --home var/shop` — the site's own data, and what its service logged
+- `python pipeline.py run --dataset ml-1m --data-dir ~/ml-1m --split leave-one-out`
+- `python pipeline.py run --dataset events.csv --column user_id=customer --set model.dim=128`
+- `python pipeline.py run --set train.epochs=0` — an untrained model: the gate holds it
+
+**Exit status**: 0 promoted and deployed, or nothing new; 2 bad input; 3 held by the gate;
+1 a crash.
+"""
+
+
+def run(
+    context: typer.Context,
+    dataset: Dataset = None,
+    data_dir: DataDir = None,
+    column: Columns = None,
+    split: Split = SplitKind.GLOBAL_TIME,
+    preset: Preset = "default",
+    set_: Overrides = None,
+    refresh: Refresh = False,
+    gates: Gates = DEFAULT_GATES,
+    home: Annotated[
+        Path | None, typer.Option(help="Features, models and logs [default: var/<data set>].")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="This run's files [default: runs/<time>-<data set>].")
+    ] = None,
+    json_: Annotated[
+        Path | None, typer.Option("--json", help="Also write the summary to this file.")
+    ] = None,
+) -> None:
+    """Run the whole pipeline on this machine: from interactions to a recommender that answered."""
+    if dataset is None and home is None:
+        dataset = "simulated"
+    config = configuration(dataset, data_dir, column, split, preset, set_, gates, refresh)
+    home = home or Path("var") / config.site
+    run_dir = run_dir or Path("runs") / new_run_id(config.site if dataset else home.name)
+    summary = run_local(context.obj, config, home, run_dir, Console(file=sys.stdout))
+    if json_:
+        json_.write_text(json.dumps(summary, indent=2))
+    if summary.get("nothing_new"):
+        typer.echo(
+            f"nothing new: the champion of {home} was trained on the same data with the same "
+            "settings; nothing was deployed"
+        )
+        return
+    _say_outcome(summary, home, run_dir)
+    if not summary["deployed"]:
+        raise typer.Exit(EXIT_HELD)
+
+
+def settings() -> None:
+    """List every setting that `--set` knows, with its default and meaning."""
+    typer.echo(describe_settings())
+
+
+def _say_outcome(summary: dict[str, Any], home: Path, run_dir: Path) -> None:
+    metrics, verdict = summary["metrics"], summary["gate"]["verdict"]
+    ndcg = f"test NDCG@10 {metrics['ndcg@10']:.4f}"
+    report = run_dir / "report.html"
+    if summary["deployed"]:
+        typer.echo(
+            f"{verdict}: {ndcg}, version {summary['model_version']} is champion of {home}; "
+            f"read {report}, then: make serve ARGS='--home {home}'"
+        )
+    else:
+        typer.echo(
+            f"{verdict}: {ndcg}, {summary['gate']['reason']}; nothing was deployed; read {report}"
+        )

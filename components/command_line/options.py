@@ -1,0 +1,110 @@
+"""What the commands' options are called and mean, and the configuration that they make."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from components.runners.platform import PlatformSettings
+from components.support.settings import RunConfig, build_config
+from sasrec.data import sources
+
+
+class SplitKind(StrEnum):
+    """How time is cut."""
+
+    GLOBAL_TIME = "global-time"
+    LEAVE_ONE_OUT = "leave-one-out"
+
+
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        help="Imported into the site: simulated, ml-100k, ml-1m, amazon-beauty-5core, or a file or "
+        "folder. Without it, the site's own data and what its service logged.",
+        show_default=False,
+    ),
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder that already holds a named data set's raw files.")
+]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", help="Map a column: user_id=customer (repeatable).")
+]
+Split = Annotated[SplitKind, typer.Option(help="How time is cut into train, validation and test.")]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Named model and training settings: default; sparse for a handful of events a user "
+        "over many items; large for a GPU; paper, bpr as published."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting: train.epochs=3 (repeatable).")
+]
+
+Refresh = Annotated[
+    bool,
+    typer.Option(
+        help="A quick run between nights: continue from the champion, learn from what is new.",
+    ),
+]
+Gates = Annotated[
+    Path, typer.Option(help="What a model must show before it serves.", show_default="built in")
+]
+
+Platform = Annotated[
+    Path | None,
+    typer.Option(help="What the cluster gives each component, as in deploy/platform.yaml."),
+]
+Experiment = Annotated[str, typer.Option(help="KFP experiment that holds the runs.")]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", help="Of the version: commit=abc (repeatable)."),
+]
+Wait = Annotated[bool, typer.Option(help="Watch the run to its end.")]
+Timeout = Annotated[float | None, typer.Option(help="Seconds to watch before giving up.")]
+
+
+def configuration(
+    dataset: str | None,
+    data_dir: Path | None,
+    columns: list[str] | None,
+    split: SplitKind,
+    preset: str,
+    overrides: list[str] | None,
+    gates: Path,
+    refresh: bool = False,
+) -> RunConfig:
+    """What the options say, checked before anything runs.
+
+    Raises:
+        SettingsError: an option that does not fit, in one line.
+    """
+    data: dict[str, Any] = {
+        "dataset": dataset,
+        "data_dir": data_dir and data_dir.resolve(),
+        "columns": pairs(columns),
+    }
+    if dataset is not None and dataset not in sources.NAMED:
+        data["dataset"] = str(Path(dataset).resolve())
+    sections: dict[str, dict[str, Any]] = {"data": data, "split": {"kind": split.value}}
+    if refresh:  # of what is new; the refit then learns from all of it
+        sections["refresh"] = {"enabled": True}
+        sections["split"] |= {"validation_fraction": 0.1, "test_fraction": 0.4}
+    return build_config(preset, overrides or [], sections, gates)
+
+
+def pairs(texts: list[str] | None) -> dict[str, str]:
+    """`["a=b"]` as `{"a": "b"}`."""
+    return dict(text.partition("=")[::2] for text in texts or [])
+
+
+def platform_settings(path: Path | None) -> PlatformSettings:
+    """Those of a file, or the defaults.
+
+    Raises:
+        SettingsError: the file, the field and what is wrong with it.
+    """
+    return PlatformSettings.load(path) if path else PlatformSettings()

@@ -1,0 +1,132 @@
+"""How a refit is made and checked, between the artifacts that the stage reads and writes."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.support.sequence_extras import SequenceExtras
+from components.support.settings import RunConfig
+from components.support.training_plan import TrainingPlan
+from sasrec.data.current import CurrentHistories
+from sasrec.data.dataset import SequenceDataset
+from sasrec.evaluation.serving_cost import serving_cost
+from sasrec.gates.refit import judge_refit
+from sasrec.model.recommender import Recommender
+from sasrec.off_policy.calibration import Calibration
+from sasrec.training.refit import (
+    NEWEST_USERS,
+    check_refit,
+    refit,
+    refit_epochs,
+    score_alignment,
+    score_on,
+)
+from serving.release.parity import serving_parity
+from serving.settings import load_settings
+
+PARITY_USERS = 200
+
+
+class RefitTraining:
+    """One refit of a run.
+
+    Args:
+        dataset: that the evaluated model learned from and was tested on.
+        now: that the refit learns from.
+        extras: of `now`.
+        evaluated: the model that vouches for it.
+    """
+
+    def __init__(
+        self,
+        run: RunConfig,
+        plan: TrainingPlan,
+        dataset: SequenceDataset,
+        now: CurrentHistories,
+        extras: SequenceExtras,
+        evaluated: Recommender,
+    ) -> None:
+        self._run, self._plan, self._dataset, self._now = run, plan, dataset, now
+        self._extras, self._evaluated = extras, evaluated
+        self._newest = now.histories.select(now.newest_users(NEWEST_USERS))
+        self._made: dict[str, Any] = {}
+
+    def train(self, folder: Path, best_epoch: int) -> Recommender:
+        """Train, or continue what is in `folder`.
+
+        Args:
+            best_epoch: of the evaluated training.
+        """
+        config = self._plan.config
+        learned = self._plan.histories(self._extras.weigh(self._now.histories, config))
+        before = self._plan.histories(self._dataset.train)
+        how = "continue" if self._run.refresh.enabled else self._run.refit.how
+        epochs = self._run.refit.epochs or refit_epochs(
+            how, best_epoch, len(before.items), len(learned.items)
+        )
+        result = refit(
+            self._evaluated,
+            learned,
+            self._now.vocabulary,
+            config,
+            folder,
+            how=how,
+            epochs=epochs,
+            item_features=self._extras.features_of(self._evaluated.model.config),
+        )
+        self._made = {
+            "how": how,
+            "epochs": epochs,
+            "events": {"evaluated": len(before.items), "refit": len(learned.items)},
+            "seconds": round(sum(line["seconds"] for line in result.history), 1),
+        }
+        return result.recommender
+
+    def move_curves(self, curves: Iterable[Path], refitted: Recommender, folder: Path) -> None:
+        """Save calibrations of the evaluated model's scores as curves of the refit's."""
+        for curve in curves:
+            scale, shift = score_alignment(refitted, self._evaluated, self._newest)
+            Calibration.load(curve.parent).rescaled(scale, shift).save(folder)
+
+    def check(self, refitted: Recommender, home: Path, folder: Path) -> dict[str, Any]:
+        """How the refit was made, what was measured of it, and the verdict.
+
+        Args:
+            folder: where the refit is saved.
+        """
+        findings: dict[str, Any] = {
+            "refit": asdict(check_refit(refitted, self._evaluated, self._newest))
+        }
+        if findings["refit"]["finite"]:
+            settings = load_settings().model_copy(update={"home": home})
+            users = [self._now.user_ids[row] for row in self._now.newest_users(PARITY_USERS)]
+            findings["cost"] = serving_cost(refitted, self._newest)
+            findings["serving_parity"] = serving_parity(folder, settings, users)
+        limits = self._run.refit
+        verdict = judge_refit(
+            findings,
+            minimum_overlap=limits.minimum_overlap,
+            maximum_overlap=limits.maximum_overlap,
+            max_score_ms=limits.max_score_ms,
+        )
+        return {
+            **self._made,
+            "ndcg@10": self._score(refitted) if findings["refit"]["finite"] else None,
+            "findings": _without_nan(findings),
+            "verdict": asdict(verdict),
+        }
+
+    def _score(self, refitted: Recommender) -> float:
+        return score_on(refitted, self._dataset.test, self._dataset.vocabulary)
+
+
+def _without_nan(findings: dict[str, Any]) -> dict[str, Any]:
+    """A manifest is JSON, which has no NaN."""
+    return {
+        name: {
+            key: None if isinstance(value, float) and value != value else value
+            for key, value in found.items()
+        }
+        for name, found in findings.items()
+    }
