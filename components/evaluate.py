@@ -34,8 +34,8 @@ def evaluate(
     from sasrec.data.dataset import SequenceDataset
     from sasrec.data.events import events_of
     from sasrec.evaluation.catalogue import Catalogue
-    from sasrec.evaluation.evaluate import CHAMPION, MODEL
     from sasrec.evaluation.evaluate import evaluate as evaluate_scorers
+    from sasrec.evaluation.result import CHAMPION, MODEL
     from sasrec.evaluation.serving_cost import serving_cost
     from sasrec.model.recommender import Recommender
     from sasrec.off_policy.impressions import learn_from_impressions

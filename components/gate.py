@@ -19,7 +19,7 @@ def gate(
     from components.support.report_page import write_report
     from components.support.settings import RunConfig
     from components.support.stage import stage
-    from sasrec.evaluation.evaluate import Evaluation
+    from sasrec.evaluation.result import Evaluation
     from sasrec.gates import decide
 
     with stage("gate", run_dir) as current:

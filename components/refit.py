@@ -37,7 +37,7 @@ def refit(
     from components.support.training_plan import TrainingPlan
     from sasrec.data.current import CurrentHistories
     from sasrec.data.dataset import SequenceDataset
-    from sasrec.evaluation.evaluate import Evaluation
+    from sasrec.evaluation.result import Evaluation
     from sasrec.gates import Verdict
     from sasrec.model.recommender import Recommender
     from sasrec.off_policy import calibration

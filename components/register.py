@@ -30,7 +30,7 @@ def register(
     from components.support.stage import stage
     from sasrec.data.current import CurrentHistories
     from sasrec.data.dataset import SequenceDataset
-    from sasrec.evaluation.evaluate import MODEL, Evaluation
+    from sasrec.evaluation.result import MODEL, Evaluation
     from serving.engine import golden
     from serving.engine.items import write_items
     from serving.monitoring.drift import TrainingSnapshot

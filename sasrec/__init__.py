@@ -8,6 +8,7 @@ sasrec.Recommender.load("model/")
 sasrec.preset("sparse", dim=128)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,4 @@ def __getattr__(name: str) -> object:
     """Load what is asked for: who needs a schema alone must not wait for torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'sasrec' has no attribute '{name}'")
-    from importlib import import_module
-
     return getattr(import_module(_HOMES[name]), name)

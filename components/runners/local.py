@@ -24,7 +24,7 @@ from components.support.stage import read_stages
 from components.support.summary import write_summary
 from feature_repo.lease import held
 from sasrec.errors import DataError, SettingsError
-from sasrec.evaluation.evaluate import Evaluation
+from sasrec.evaluation.result import Evaluation
 
 GRACE_SECONDS = 10
 # Of a stage that a repeated run may not reach, and that would then speak for the run before it.

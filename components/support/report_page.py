@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.support.settings import RunConfig
-from sasrec.evaluation.evaluate import Evaluation
+from sasrec.evaluation.result import Evaluation
 from sasrec.gates import Verdict
 from sasrec.report import render_report
 

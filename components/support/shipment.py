@@ -7,7 +7,7 @@ from components.support.settings import RunConfig
 from components.support.training_plan import TrainingPlan
 from sasrec.data.current import CurrentHistories
 from sasrec.data.dataset import SequenceDataset
-from sasrec.evaluation.evaluate import MODEL, Evaluation
+from sasrec.evaluation.result import MODEL, Evaluation
 
 
 def describe_shipment(

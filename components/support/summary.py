@@ -8,7 +8,7 @@ from typing import Any
 from components.support.fingerprint import code_version
 from components.support.settings import RunConfig
 from components.support.stage import read_stages
-from sasrec.evaluation.evaluate import MODEL, Evaluation
+from sasrec.evaluation.result import MODEL, Evaluation
 
 REFIT = "refit.json"
 LIBRARIES = ("sasrec-pipeline", "torch", "triton", "kfp", "feast", "bentoml")

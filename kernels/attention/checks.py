@@ -5,9 +5,8 @@ from torch import Tensor
 
 from kernels import checks
 from kernels.attention.inputs import Inputs
+from kernels.attention.limits import HEAD_DIM_MAX, HEAD_DIM_MIN
 from kernels.checks import require
-
-HEAD_DIM_MIN, HEAD_DIM_MAX = 8, 128
 
 
 def check_inputs(inputs: Inputs) -> None:

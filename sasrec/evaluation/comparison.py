@@ -12,7 +12,7 @@ from sasrec.evaluation.bootstrap import (
     ratio_intervals,
     simultaneous_intervals,
 )
-from sasrec.evaluation.evaluate import MODEL, Evaluation
+from sasrec.evaluation.result import MODEL, Evaluation
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from sasrec.evaluation import comparison
-from sasrec.evaluation.evaluate import (
+from sasrec.evaluation.result import (
     CHAMPION,
     METRICS,
     MODEL,

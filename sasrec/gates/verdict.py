@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sasrec.errors import DataError, first_problem
-from sasrec.evaluation.evaluate import Evaluation
+from sasrec.evaluation.result import Evaluation
 from sasrec.gates.checks import AnyGate, Effect, GateResult
 
 DEFAULT_GATES = Path(__file__).with_name("gates.yaml")

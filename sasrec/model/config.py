@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from kernels.attention.checks import HEAD_DIM_MAX, HEAD_DIM_MIN
+from kernels.attention.limits import HEAD_DIM_MAX, HEAD_DIM_MIN
 from sasrec.section import Probability, Section
 
 

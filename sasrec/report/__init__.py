@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sasrec.evaluation.comparison import ratio, slice_differences
-from sasrec.evaluation.evaluate import CHAMPION, MODEL, ORDER_SHUFFLED, Evaluation
+from sasrec.evaluation.result import CHAMPION, MODEL, ORDER_SHUFFLED, Evaluation
 from sasrec.gates import Verdict
 from sasrec.report import charts
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from sasrec.errors import DataError
-from sasrec.evaluation.evaluate import CHAMPION, MODEL
+from sasrec.evaluation.result import CHAMPION, MODEL
 from sasrec.gates import DEFAULT_GATES, GateConfig, Verdict, decide
 from tests.sasrec.markov_world import World
 

@@ -13,7 +13,8 @@ from components.support.recipe import Recipe
 from sasrec.data.dataset import SequenceDataset
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
-from sasrec.evaluation.evaluate import CHAMPION, MODEL, evaluate
+from sasrec.evaluation.evaluate import evaluate
+from sasrec.evaluation.result import CHAMPION, MODEL
 from sasrec.gates import GateConfig, decide
 from sasrec.presets import preset
 from sasrec.scoring.ranking import history_keys

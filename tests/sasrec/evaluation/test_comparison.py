@@ -8,7 +8,7 @@ import pytest
 
 from sasrec.errors import DataError
 from sasrec.evaluation import comparison
-from sasrec.evaluation.evaluate import CHAMPION, MODEL
+from sasrec.evaluation.result import CHAMPION, MODEL
 from tests.sasrec.markov_world import World
 
 

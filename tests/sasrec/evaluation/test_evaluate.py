@@ -5,7 +5,7 @@ import pytest
 
 from sasrec.data.packed import EvaluationSet
 from sasrec.errors import DataError
-from sasrec.evaluation.evaluate import (
+from sasrec.evaluation.result import (
     CHAMPION,
     METRICS,
     MODEL,
