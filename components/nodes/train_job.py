@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict, Field
 
 VARIABLE = "SASREC_TRAIN_JOB"
+RUNTIME = "sasrec-training"
+API_GROUP, API_VERSION = "trainer.kubeflow.org", "v1alpha1"
 
 
 class TrainJobSettings(BaseModel):

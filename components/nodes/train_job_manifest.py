@@ -11,11 +11,8 @@ from typing import Any
 
 from kubeflow_trainer_api import models
 
-from components.nodes.train_job import TrainJobSettings
+from components.nodes.train_job import API_GROUP, API_VERSION, RUNTIME, TrainJobSettings
 
-RUNTIME = "sasrec-training"
-API_GROUP = "trainer.kubeflow.org"
-API_VERSION = "v1alpha1"
 MANAGER = "sasrec.pipeline/train"
 MAX_RESTARTS = 3
 # Pods of one job may be scheduled minutes apart.

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from kubernetes import client
 
-from components.nodes.train_job import TrainJobSettings
-from components.nodes.train_job_manifest import API_GROUP, API_VERSION, train_job
+from components.nodes.train_job import API_GROUP, API_VERSION, TrainJobSettings
+from components.nodes.train_job_manifest import train_job
 from components.nodes.train_node import read_result, say_launcher_lives, write_work
 from sasrec.model.recommender import Recommender
 from sasrec.training.loop import TrainResult

@@ -8,7 +8,7 @@ from pathlib import Path
 import kernels
 import sasrec
 from components.support.recipe import Recipe
-from sasrec.model.recommender import CONFIG, VOCABULARY, WEIGHTS
+from sasrec.model.files import CONFIG, VOCABULARY, WEIGHTS
 
 
 def code_version() -> str:

@@ -16,6 +16,7 @@ from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
 from sasrec.errors import DataError, first_problem
 from sasrec.model.config import ModelConfig
+from sasrec.model.files import CONFIG, VOCABULARY, WEIGHTS
 from sasrec.model.item_features import ItemFeatures
 from sasrec.model.sasrec import SASRec
 from sasrec.scoring.ranking import top_k
@@ -23,7 +24,6 @@ from sasrec.scoring.ranking import top_k
 if TYPE_CHECKING:
     pass
 
-WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
 MICROSECONDS = 1_000_000
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from sasrec.data.packed import PackedSequences
-from sasrec.model.recommender import MICROSECONDS, VOCABULARY, Recommender
+from sasrec.model.files import VOCABULARY
+from sasrec.model.recommender import MICROSECONDS, Recommender
 from sasrec.model.single_history import SingleHistory
 from serving.registry import RegistryError
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from kubeflow_trainer_api import models
 
-from components.nodes.train_job_manifest import RUNTIME
+from components.nodes.train_job import RUNTIME
 from components.runners.platform import PlatformSettings
 from serving.settings import Settings
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from components.nodes.train_job_manifest import API_GROUP
+from components.nodes.train_job import API_GROUP
 from components.runners.doctor.finding import Finding, bad, ok, unseen
 from components.runners.doctor.kubernetes_facts import KubernetesFacts, NotAllowed
 from components.runners.doctor.target import Target

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from components.nodes.train_job_manifest import API_GROUP, RUNTIME
+from components.nodes.train_job import API_GROUP, RUNTIME
 from components.runners.doctor.finding import Finding, bad, ok, unseen
 from components.runners.doctor.kubernetes_facts import KubernetesFacts, NotAllowed
 from components.runners.doctor.target import Target

@@ -12,8 +12,8 @@ from kubernetes import client
 
 from benchmarks.two_hosts import write_small_work
 from components.nodes import train_node
-from components.nodes.train_job import VARIABLE, TrainJobSettings
-from components.nodes.train_job_manifest import MAX_RESTARTS, RUNTIME, train_job
+from components.nodes.train_job import RUNTIME, VARIABLE, TrainJobSettings
+from components.nodes.train_job_manifest import MAX_RESTARTS, train_job
 from components.nodes.train_node import CONFIG, SEQUENCES
 from components.nodes.train_on_nodes import TrainJobError, train_on_nodes
 from tests.components.trainer_server import Trainer, refusal

@@ -1,0 +1,3 @@
+"""The files that are a saved model."""
+
+WEIGHTS, CONFIG, VOCABULARY = "model.safetensors", "config.json", "vocabulary.json"
