@@ -22,6 +22,7 @@ def ingest(
     """
     import json
     from datetime import UTC, datetime, timedelta
+    from functools import partial
     from pathlib import Path
 
     import pyarrow.parquet as pq
@@ -36,6 +37,7 @@ def ingest(
     from feature_repo.lake.site_data import take_all_in, write_site_data
     from feature_repo.profiles import choose_profile
     from sasrec.data.roles import Roles
+    from sasrec.data.splits import NothingNewer
     from sasrec.model.item_features import feature_columns
     from serving.settings import load_settings
 
@@ -60,7 +62,8 @@ def ingest(
             ordered_only = lake.state.clock == "row-order" and not run.names_as_of
             until = None if ordered_only else run.data.as_of
             since = champion_of_refresh(Path(home)).seen_until if run.refresh.enabled else None
-            report, cut = write_site_data(
+            write = partial(
+                write_site_data,
                 lake,
                 interactions=Path(interactions.path),
                 items=Path(items.path),
@@ -71,10 +74,15 @@ def ingest(
                 window=Window(until, retention),
                 now=run.data.as_of or now,
                 attribution=timedelta(hours=run.events.attribution_hours),
-                cut=run.split.model_dump() | {"since": since},
                 taken=taken,
                 profile=choose_profile(None),
             )
+            nothing_newer = False
+            try:
+                report, cut = write(cut=run.split.model_dump() | {"since": since})
+            except NothingNewer:  # a refresh that has nothing to learn still leaves its artifacts
+                nothing_newer = True
+                report, cut = write(cut=run.split.model_dump())
             batch = lake.state.grown
         if run.model.feature_buckets:  # a column that is missing ends the run here
             feature_columns(pq.read_table(items.path), run.data.feature_columns)
@@ -83,7 +91,8 @@ def ingest(
         interactions.metadata.update(storable(report.to_dict()))
         split.metadata.update(storable(cut))
         state = DataState.of(run, batch=batch, rows=report.rows_read, as_of=run.data.as_of or now)
-        verdict = "nothing new" if state.equals_champion(Path(home)) else "new"
+        known = nothing_newer or state.equals_champion(Path(home))
+        verdict = "nothing new" if known else "new"
         state.save(current.run_dir, new=verdict == "new")
         current.detail = (
             f"{report.events:,} interactions, split {cut['sha256'][:12]}"

@@ -56,11 +56,18 @@ class Site:
     def run_dir(self, name: str) -> Path:
         return self.folder / "runs" / name
 
-    def command(self, name: str, *extra: str, settings: tuple[str, ...] = QUICK) -> list[str]:
-        """The command line of a run whose files go to `run_dir(name)`."""
+    def command(
+        self, name: str, *extra: str, settings: tuple[str, ...] = QUICK, imports: bool = True
+    ) -> list[str]:
+        """The command line of a run whose files go to `run_dir(name)`.
+
+        Args:
+            imports: name the shop's files; else the run lives on what the site has and logged.
+        """
         options = [f"--set={setting}" for setting in settings]
+        dataset = ["--dataset", str(self.folder / "shop")] if imports else []
         return [
-            *(sys.executable, "pipeline.py", "run", "--dataset", str(self.folder / "shop")),
+            *(sys.executable, "pipeline.py", "run", *dataset),
             *("--gates", str(self.folder / "gates.yaml"), "--home", str(self.home)),
             *("--run-dir", str(self.run_dir(name)), *options, *extra),
         ]

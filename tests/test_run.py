@@ -7,16 +7,20 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import httpx
 import psutil
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from small_site import Site
+from small_site import QUICK, Site
 
 from components.support.fingerprint import model_digest
 from components.support.stage import STAGES, read_stages
+from feature_repo.lake.lake import open_lake
 from sasrec.data.vocabulary import Vocabulary
 from serving.registry import ModelStore
+from serving.release.processes import running_server
 
 AS_OF = "2025-06-24T00:00:00+00:00"  # the data go on for a week
 FIRST_DAYS = ("--set", f"data.as_of={AS_OF}")
@@ -162,6 +166,69 @@ def test_ctrl_c_leaves_no_process_behind(site):
     assert started.returncode == 130, output
     assert not [process for process in family if _alive(process)]
     assert output.strip().splitlines()[-1].startswith("error: interrupted")
+
+
+def test_the_next_night_learns_from_all_that_the_service_logged(site, promoted):
+    """Night one imported; a crowd used the service; night two is given no data set."""
+    before = ModelStore(site.home / "models").aliases().champion
+    acknowledged, clicked = _a_day_at_the_service(site)
+    roles = (*QUICK, "events.roles.dislike=negative")
+    night = site.run("next night", settings=roles, imports=False)
+    assert night.returncode == 0, night.stdout + night.stderr
+
+    lake = open_lake(site.home)
+    events = pa.concat_tables(
+        pq.read_table(path, columns=["event_id", "item_id"]) for path in lake.files("interactions")
+    )
+    logged = [event for event in events["event_id"].to_pylist() if event is not None]
+    assert sorted(logged) == sorted(acknowledged)
+
+    [ingested] = (site.run_dir("next night") / "artifacts").glob("**/ingest/impressions")
+    slots = pq.read_table(ingested).to_pylist()
+    served = [slot for slot in slots if slot["model_version"] == before]
+    assert served
+    assert all(0 < slot["propensity"] <= 1 for slot in served)
+    taken = {(slot["request_id"], slot["item_id"]) for slot in served if slot["reward"] == 1}
+    assert taken == clicked
+
+    store = ModelStore(site.home / "models")
+    after = store.show(store.aliases().champion)
+    assert after.version != before
+    assert after.metadata["event_roles"] == {"dislike": "negative"}
+    assert "launched today" in Vocabulary.load(store.path(after.version) / "vocabulary.json")
+    again = site.run("a night without news", settings=roles, imports=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "nothing new" in again.stdout
+    assert store.aliases().champion == after.version
+
+
+def _a_day_at_the_service(site) -> tuple[list[str], set[tuple[str, str]]]:
+    """Event ids that the service acknowledged, and (request, item) of the slots that were taken."""
+    acknowledged, clicked = [], set()
+    users = pq.read_table(site.folder / "shop" / "interactions.parquet")["user_id"].unique()
+    with (
+        running_server(
+            site.home, log=site.folder / "day.log", settings={"SASREC_INSECURE": "true"}
+        ) as url,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+
+        def tell(**event: str) -> None:
+            client.post("/v1/events", json=event).raise_for_status()
+            acknowledged.append(event["event_id"])
+
+        for number, user in enumerate([*users.to_pylist()[:8], "a new user"]):
+            asked = client.post("/v1/recommend", json={"user_id": user, "k": 5})
+            answer = asked.raise_for_status().json()
+            item = answer["items"][number % 5]["item_id"]
+            request = answer["request_id"]
+            told = {"user_id": user, "item_id": item, "request_id": request}
+            tell(event_id=f"click {number}", **told)
+            clicked.add((request, item))
+            tell(event_id=f"launch {number}", user_id=user, item_id="launched today")
+            other = answer["items"][(number + 1) % 5]["item_id"]
+            tell(event_id=f"no {number}", user_id=user, item_id=other, event_type="dislike")
+    return acknowledged, clicked
 
 
 def _alive(process: psutil.Process) -> bool:

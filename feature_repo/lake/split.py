@@ -17,6 +17,7 @@ from sasrec.data.splits import (
     DESCRIPTION_FILE,
     KNOWN_ITEMS_FILE,
     TARGETS_FILE,
+    NothingNewer,
     SplitKind,
     describe,
     digest_of,
@@ -132,7 +133,7 @@ def _cuts(
     )
     [(events,)] = engine.rows("SELECT max(events) FROM seconds")
     if events is None:
-        raise DataError(f"split: nothing is newer than {since}, which the champion has seen")
+        raise NothingNewer(f"split: nothing is newer than {since}, which the champion has seen")
     cuts = []
     for share in (1 - validation_fraction - test_fraction, 1 - test_fraction):
         rank = math.ceil((int(events) - 1) * share)

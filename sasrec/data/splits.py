@@ -37,6 +37,10 @@ CUTOFFS_FILE, TARGETS_FILE = "cutoffs.parquet", "targets.parquet"
 KNOWN_ITEMS_FILE, DESCRIPTION_FILE = "known_items.json", "split.json"
 
 
+class NothingNewer(DataError):
+    """No event happened since the moment after which a split was to begin."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Train, validation and test folds of one data set.
@@ -155,7 +159,7 @@ def global_time(
     history = _History.of(interactions)
     counted = history.time if since is None else history.time[history.time > _micros(since)]
     if not len(counted):
-        raise DataError(f"split: nothing is newer than {since}, which the champion has seen")
+        raise NothingNewer(f"split: nothing is newer than {since}, which the champion has seen")
     edges = np.quantile(
         counted, [1 - validation_fraction - test_fraction, 1 - test_fraction], method="higher"
     )
