@@ -25,7 +25,7 @@ from serving.release.processes import running_server
 AS_OF = "2025-06-24T00:00:00+00:00"  # the data go on for a week
 FIRST_DAYS = ("--set", f"data.as_of={AS_OF}")
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("run")]
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
