@@ -33,6 +33,7 @@ def evaluate(
     from components.support.train_recipe import RecipeTraining
     from sasrec.data.dataset import SequenceDataset
     from sasrec.data.events import events_of
+    from sasrec.data.roles import Roles
     from sasrec.evaluation.catalogue import Catalogue
     from sasrec.evaluation.evaluate import evaluate as evaluate_scorers
     from sasrec.evaluation.result import CHAMPION, MODEL
@@ -93,7 +94,11 @@ def evaluate(
             CHAMPION: comparison.finding,
             "cost": serving_cost(candidate, dataset.test.histories),
             "serving_parity": serving_parity(
-                Path(model.path), settings, dataset.test.user_ids[:200]
+                Path(model.path),
+                settings,
+                dataset.test.user_ids[:200],
+                roles=Roles.parse(run.events.roles),
+                until=run.data.as_of,
             ),
             "export_parity": {
                 "missing": "a run exports nothing; an export is compared when it is written"

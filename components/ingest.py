@@ -80,7 +80,9 @@ def ingest(
             nothing_newer = False
             try:
                 report, cut = write(cut=run.split.model_dump() | {"since": since})
-            except NothingNewer:  # a refresh that has nothing to learn still leaves its artifacts
+            except (
+                NothingNewer
+            ):  # a refresh with too little to learn from still leaves its artifacts
                 nothing_newer = True
                 report, cut = write(cut=run.split.model_dump())
             batch = lake.state.grown

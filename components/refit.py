@@ -54,7 +54,13 @@ def refit(
         if run.refit.enabled:
             extras = SequenceExtras.load(run, Path(current.path))
             key = training_key(
-                plan.recipe, dataset.description["sha256"], digest, now.digest, extras.digest
+                plan.recipe,
+                dataset.description["sha256"],
+                digest,
+                now.digest,
+                extras.digest,
+                run.refit.how,
+                run.refit.epochs,
             )
             folder = Path(home) / "training" / key
             (progress.run_dir / "training_dir").write_text(str(folder))

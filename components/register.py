@@ -27,6 +27,7 @@ def register(
     from components.support import data_state
     from components.support.fingerprint import code_version
     from components.support.metadata import storable
+    from components.support.shipment import MADE_OF
     from components.support.stage import stage
     from sasrec.data.current import CurrentHistories
     from sasrec.data.dataset import SequenceDataset
@@ -49,6 +50,11 @@ def register(
             interactions=pq.read_table(interactions.path, columns=["item_id", "timestamp"]),
         )
         TrainingSnapshot.take(model, learned.histories).save(model)
+        state = data_state.DataState.load(progress.run_dir)
+        # A version is named by its files: what it knows and how it reads events belong to its name.
+        (model / MADE_OF).write_text(
+            json.dumps({"event_roles": told["event_roles"], **state.compared()}, sort_keys=True)
+        )
         version = open_store(Path(home)).register(
             model,
             metadata={
@@ -56,7 +62,7 @@ def register(
                 "split": dataset.description,
                 "code": code_version(),
                 "run": progress.run_dir.name,
-                data_state.METADATA: data_state.DataState.load(progress.run_dir).metadata(),
+                data_state.METADATA: state.metadata(),
                 **told,
             },
             golden=golden.record(model, *learned.examples(count=8)),

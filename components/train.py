@@ -29,14 +29,20 @@ def train(
     from components.support.stage import stage
     from components.support.training_plan import TrainingPlan
     from sasrec.data.dataset import SequenceDataset
+    from sasrec.data.digest import digest_of
 
     with stage("train", run_dir) as current:
         run = RunConfig.parse(config)
         dataset = SequenceDataset.load(Path(sequences.path))
         extras = SequenceExtras.load(run, Path(sequences.path))
         plan = TrainingPlan.of(run, Path(home), dataset.description)
+        weights = dataset.train.weights
         key = training_key(
-            plan.recipe, dataset.description["sha256"], plan.warm_started_from, extras.digest
+            plan.recipe,
+            dataset.description["sha256"],
+            plan.warm_started_from,
+            extras.digest,
+            weights is not None and digest_of(weights),
         )
         progress_dir = Path(home) / "training" / key
         (current.run_dir / "training_dir").write_text(str(progress_dir))

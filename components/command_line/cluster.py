@@ -40,6 +40,7 @@ from components.runners.endpoint import ClusterError, Endpoint
 from components.runners.local import new_run_id
 from components.runners.platform import on_platform
 from components.runners.pod_reasons import why_failed
+from components.support.run_identity import MOMENT, RUN_ID
 from sasrec.gates import DEFAULT_GATES
 
 CLUSTER_HELP = """
@@ -76,10 +77,15 @@ def compile_(
     Upload the file in the Kubeflow UI. The components' image is `$SASREC_IMAGE`.
     """
     config = configuration(dataset, data_dir, column, split, preset, set_, gates)
+    settings = platform_settings(platform)
     compiler.Compiler().compile(
-        on_platform(context.obj, platform_settings(platform)),
+        on_platform(context.obj, settings),
         str(output),
-        pipeline_parameters={"config": config.model_dump_json()},
+        pipeline_parameters={
+            "config": config.model_dump_json(),
+            "home": settings.mount_path,
+            "run_dir": f"{settings.mount_path}/runs/{MOMENT}-{RUN_ID}",
+        },
     )
     typer.echo(f"wrote {output}")
 
@@ -144,7 +150,7 @@ def schedule(
             package,
             config,
             home=platform_settings(platform).mount_path,
-            name=name or config.site,
+            name=name or f"{config.site}{'-refresh' if refresh else ''}",
             cron=cron,
             experiment=experiment,
             tags=pairs(tag),

@@ -28,7 +28,13 @@ from sasrec.evaluation.result import Evaluation
 
 GRACE_SECONDS = 10
 # Of a stage that a repeated run may not reach, and that would then speak for the run before it.
-LEFT_BY_STAGES = ("refit.json", "deployment.json")
+LEFT_BY_STAGES = (
+    "verdict.json",
+    "refit.json",
+    "deployment.json",
+    "summary.json",
+    "report.html",
+)
 
 
 class StageFailed(RuntimeError):

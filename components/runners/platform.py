@@ -176,18 +176,16 @@ def on_platform(pipeline: GraphComponent, settings: PlatformSettings) -> GraphCo
 
     @functools.wraps(define)
     def define_on_platform(*args: Any, **kwargs: Any) -> None:
-        if settings.pushgateway is None:
+        # Also without a Pushgateway: it lets the next run begin.
+        inputs = dict(zip(pipeline.component_spec.inputs, args, strict=False)) | kwargs
+        outcome = report_outcome(
+            pushgateway=settings.pushgateway or "",
+            run_dir=inputs["run_dir"],
+            scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+            run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        )
+        with dsl.ExitHandler(outcome, name="pipeline"):
             define(*args, **kwargs)
-        else:
-            inputs = dict(zip(pipeline.component_spec.inputs, args, strict=False)) | kwargs
-            outcome = report_outcome(
-                pushgateway=settings.pushgateway,
-                run_dir=inputs["run_dir"],
-                scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
-                run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
-            )
-            with dsl.ExitHandler(outcome, name="pipeline"):
-                define(*args, **kwargs)
         for name, task in Pipeline.get_default_pipeline().tasks.items():
             place(task, settings, settings.resources(name.replace("-", "_")))
             if name == "deploy" and settings.serving_namespace:

@@ -49,7 +49,10 @@ class Champion:
         """
         if split["kind"] == LEAVE_ONE_OUT:
             return self.seen_until is None
-        return self.seen_until is not None and self.seen_until < datetime.fromisoformat(split["t1"])
+        # A version of before there were refits is known by its cut alone, which it has not seen.
+        return self.seen_until is not None and self.seen_until <= datetime.fromisoformat(
+            split["t1"]
+        )
 
 
 def load_champion(home: Path) -> Champion | None:

@@ -34,7 +34,8 @@ class DataState:
     def of(cls, run: RunConfig, *, batch: int, rows: int, as_of: datetime) -> "DataState":
         """Of a run whose data came in as `batch`."""
         # Where the data comes from decides nothing once it is in the lake.
-        content = run.model_dump_json(exclude={"data", "moment"})
+        whence = {"dataset", "data_dir", "columns", "seed", "as_of"}
+        content = run.model_dump_json(exclude={"data": whence, "moment": True})
         digest = hashlib.sha256(content.encode()).hexdigest()
         return cls(batch, rows, digest, as_of.isoformat())
 
@@ -53,6 +54,10 @@ class DataState:
         """For the manifest of the version that comes of it."""
         return asdict(self)
 
+    def compared(self) -> dict[str, str | int]:
+        """What decides whether two runs are alike."""
+        return {name: value for name, value in asdict(self).items() if name != "as_of"}
+
     def equals_champion(self, home: Path) -> bool:
         """Whether the champion of the site came of the same data and settings."""
         store = open_store(home)
@@ -60,7 +65,7 @@ class DataState:
         if champion is None:
             return False
         known = store.show(champion).metadata.get(METADATA)
-        return known is not None and {**known, "as_of": None} == {**asdict(self), "as_of": None}
+        return known is not None and DataState(**known).compared() == self.compared()
 
 
 def found_nothing_new(run_dir: Path) -> bool:

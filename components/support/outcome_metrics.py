@@ -16,7 +16,7 @@ from components.support.stage import read_stages
 JOB = "sasrec-pipeline"
 TEXTFILES = "pipeline_metrics"
 SKEW = "skew.json"
-VERDICT, PROMOTE = "verdict.json", "promote"
+VERDICT, REFIT, PROMOTE = "verdict.json", "refit.json", "promote"
 Outcome = Literal["deployed", "held", "unchanged", "failed"]
 
 
@@ -24,7 +24,7 @@ def push_outcome(pushgateway: str, run_dir: Path) -> str:
     """Push one group per outcome, so that "when did a run last deploy?" survives a held run.
 
     Returns:
-        The outcome: deployed, held or failed.
+        The outcome: deployed, held, unchanged or failed.
 
     Raises:
         OSError: the gateway does not answer.
@@ -59,7 +59,13 @@ def run_outcome(run_dir: Path) -> Outcome:
     verdict = run_dir / VERDICT
     if "gate" not in stages or not verdict.exists():
         return "failed"
-    return "failed" if json.loads(verdict.read_text())["decision"] == PROMOTE else "held"
+    if json.loads(verdict.read_text())["decision"] != PROMOTE:
+        return "held"
+    refit = run_dir / REFIT
+    if "refit" not in stages or not refit.exists():
+        return "failed"
+    made = json.loads(refit.read_text())["refit"]
+    return "held" if made and made["verdict"]["decision"] != PROMOTE else "failed"
 
 
 def describe_outcome(run_dir: Path) -> tuple[Outcome, CollectorRegistry]:

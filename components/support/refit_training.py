@@ -10,6 +10,7 @@ from components.support.settings import RunConfig
 from components.support.training_plan import TrainingPlan
 from sasrec.data.current import CurrentHistories
 from sasrec.data.dataset import SequenceDataset
+from sasrec.data.roles import Roles
 from sasrec.evaluation.serving_cost import serving_cost
 from sasrec.gates.refit import judge_refit
 from sasrec.model.recommender import Recommender
@@ -102,7 +103,13 @@ class RefitTraining:
             settings = load_settings().model_copy(update={"home": home})
             users = [self._now.user_ids[row] for row in self._now.newest_users(PARITY_USERS)]
             findings["cost"] = serving_cost(refitted, self._newest)
-            findings["serving_parity"] = serving_parity(folder, settings, users)
+            findings["serving_parity"] = serving_parity(
+                folder,
+                settings,
+                users,
+                roles=Roles.parse(self._run.events.roles),
+                until=self._run.data.as_of,
+            )
         limits = self._run.refit
         verdict = judge_refit(
             findings,

@@ -77,7 +77,7 @@ class EventsConfig(_Section):
         default=24, gt=0, description="from an impression to the events that reward it"
     )
     retention_days: float = Field(
-        default=3650, gt=0, description="older events are neither taken in nor trained on"
+        default=3650, gt=0, le=36500, description="older events are neither taken in nor trained on"
     )
 
     @field_validator("roles")

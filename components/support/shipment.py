@@ -9,6 +9,9 @@ from sasrec.data.current import CurrentHistories
 from sasrec.data.dataset import SequenceDataset
 from sasrec.evaluation.result import MODEL, Evaluation
 
+MADE_OF = "made_of.json"
+"""File of a version: its event roles and the state of the data that it was made of."""
+
 
 def describe_shipment(
     run: RunConfig,
@@ -35,7 +38,6 @@ def describe_shipment(
     t1 = dataset.description["t1"]
     seen_until = now.newest_event if refit else t1 and dataset.newest_event
     score = measured.metrics[MODEL]["ndcg@10"]
-    events = getattr(run, "events", None)
     return {
         "as_of": (run.data.as_of or now.as_of).isoformat(),
         "seen_until": _iso(seen_until),
@@ -51,7 +53,8 @@ def describe_shipment(
             "model": plan.recipe.model.model_dump(),
             "train": plan.recipe.train.model_dump(),
         },
-        "event_roles": events.roles if events else {},
+        "event_roles": run.events.roles,
+        "feature_columns": run.data.feature_columns,
         "warm_started_from": plan.warm_started_from,
         "refit": refit,
     }

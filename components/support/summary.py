@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from components.support.fingerprint import code_version
+from components.support.outcome_metrics import REFIT
 from components.support.settings import RunConfig
 from components.support.stage import read_stages
 from sasrec.evaluation.result import MODEL, Evaluation
 
-REFIT = "refit.json"
 LIBRARIES = ("sasrec-pipeline", "torch", "triton", "kfp", "feast", "bentoml")
 
 

@@ -56,4 +56,4 @@ class RecipeTraining:
     def forget(self) -> None:
         """Remove the progress, once what was trained has been used."""
         for folder in self._folders:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)

@@ -102,7 +102,7 @@ def write_split(
     for fold in FOLDS:
         [(users,)] = engine.rows(f"SELECT count(*) FROM cutoffs WHERE fold = '{fold}'")
         counts[f"{fold}_users"] = users
-    refuse_empty_folds(kind, counts)
+    refuse_empty_folds(kind, counts, since)
     engine.write(
         CUTOFFS.format(timestamp=engine.timestamp.format("cutoff"), folds="SELECT * FROM cutoffs"),
         directory / CUTOFFS_FILE,

@@ -38,7 +38,7 @@ KNOWN_ITEMS_FILE, DESCRIPTION_FILE = "known_items.json", "split.json"
 
 
 class NothingNewer(DataError):
-    """No event happened since the moment after which a split was to begin."""
+    """Too few events happened since the moment after which a split was to begin."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,7 @@ def global_time(
     if items is not None:
         launched = pc.less(items["created_at"], pa.scalar(t1, pa.int64()).cast(TIMESTAMP))
         known = pa.chunked_array([*known.chunks, *items["item_id"].filter(launched).chunks])
+    refuse_empty_folds("global-time", counts, since)
     return replace(_split("global-time", cutoffs, targets, known, t1, t2, counts), since=since)
 
 
@@ -316,10 +317,14 @@ def refuse_fractions(validation_fraction: float, test_fraction: float) -> None:
         )
 
 
-def refuse_empty_folds(kind: SplitKind, counts: dict[str, int]) -> None:
-    """Raises: DataError: a fold has no users."""
+def refuse_empty_folds(
+    kind: SplitKind, counts: dict[str, int], since: datetime | None = None
+) -> None:
+    """Raises: DataError: a fold has no users; `NothingNewer` if that is for want of new events."""
     for fold in ("train", "validation", "test"):
         if not counts[f"{fold}_users"]:
+            if since is not None:
+                raise NothingNewer(f"split: too little is newer than {since} to fill '{fold}'")
             raise DataError(
                 f"split {kind}: the fold '{fold}' has no users; "
                 "use more data, other fractions or the other split"

@@ -5,6 +5,7 @@ and by the model alone on the history that the offline tables give for the same 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import torch
 
 from feature_repo.extract import sequences_as_of
 from feature_repo.history import open_history
-from feature_repo.online import OnlineHistory
+from feature_repo.online import OnlineHistory, UserHistory
 from feature_repo.publish import read_report
 from feature_repo.store import current_generation
 from feature_repo.tables import HISTORY_LIMIT
 from sasrec.data.packed import PackedSequences
+from sasrec.data.roles import Roles
 from sasrec.data.schema import TIMESTAMP
 from sasrec.data.vocabulary import PADDING
 from sasrec.off_policy.policy import GREEDY
@@ -27,7 +29,7 @@ from sasrec.scoring.ranking import score_blocks
 from serving.engine.engine import Engine
 from serving.engine.golden import TOLERANCE
 from serving.engine.recommendation import recommend
-from serving.engine.request_history import History
+from serving.engine.request_history import by_role
 from serving.schemas import RecommendRequest
 from serving.settings import Settings
 
@@ -35,7 +37,14 @@ ANSWER = 10
 NAMED = 5
 
 
-def serving_parity(model_dir: Path, settings: Settings, users: Sequence[str]) -> dict[str, Any]:
+def serving_parity(
+    model_dir: Path,
+    settings: Settings,
+    users: Sequence[str],
+    *,
+    roles: Roles | None = None,
+    until: datetime | None = None,
+) -> dict[str, Any]:
     """Compare the two answers for `users`, as of the last publish.
 
     Answers agree when the served items have, offline, the scores of the best items: equal scores
@@ -45,6 +54,8 @@ def serving_parity(model_dir: Path, settings: Settings, users: Sequence[str]) ->
     Args:
         model_dir: a trained model, registered or not.
         settings: of the site; exploration is switched off for the comparison.
+        roles: of event types, as the run reads what the service logged; all positive by default.
+        until: what happened from this moment on is in no offline history; None for nothing.
 
     Returns:
         `agreement`, the share of users with equal answers; `users`, how many were compared;
@@ -60,7 +71,10 @@ def serving_parity(model_dir: Path, settings: Settings, users: Sequence[str]) ->
     if not compared:
         return {"missing": "no user of the test fold has a known item in the feature store"}
     users = [users[row] for row in compared]
-    served = _served(engine, settings, users, int(pa.scalar(as_of, TIMESTAMP).value))
+    # The offline tables end before the run's moment, or with the publish.
+    moment = as_of + timedelta(microseconds=1) if until is None else min(until, as_of)
+    roles = roles or Roles.parse({})
+    served = _served(engine, settings, users, roles, int(pa.scalar(moment, TIMESTAMP).value))
     equal = []
     for block in score_blocks(
         engine.recommender, offline.select(np.array(compared)), filter_seen=True
@@ -101,17 +115,20 @@ def _offline_histories(
 
 
 def _served(
-    engine: Engine, settings: Settings, users: Sequence[str], until: int
+    engine: Engine, settings: Settings, users: Sequence[str], roles: Roles, until: int
 ) -> list[np.ndarray]:
-    """The items of each user's slate, for what serving had read at `until` microseconds."""
+    """The items of each user's slate, for what serving had read before `until` microseconds."""
     online = OnlineHistory(settings.feature_store, open_history(settings.history_location))
     slates = []
     try:
         for user in users:
             stored = online.read(user, HISTORY_LIMIT)
-            known = int(np.searchsorted(stored.timestamps, until, side="right"))
-            newest = slice(max(0, known - settings.history_length), known)
-            history = History(stored.item_ids[newest], stored.timestamps[newest])
+            known = slice(int(np.searchsorted(stored.timestamps, until, side="left")))
+            read = UserHistory(
+                stored.item_ids[known], stored.event_types[known], stored.timestamps[known]
+            )
+            # Offline nothing is excluded but the history: what is disliked is another matter.
+            history = replace(by_role(read, roles, settings.history_length), disliked=[])
             answer = recommend(
                 engine,
                 RecommendRequest.model_validate({"user_id": user, "k": ANSWER}),
