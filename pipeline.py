@@ -36,6 +36,7 @@ def sasrec_pipeline(
     """`config` is a RunConfig as JSON; `home` holds feature store, models and event log."""
     run = start_run(
         config=config,
+        home=home,
         run_dir=run_dir,
         scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,

@@ -138,7 +138,7 @@ def schedule(
     refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
     platform: Platform = None,
-    name: Annotated[str | None, typer.Option(help="[default: the data set's name]")] = None,
+    name: Annotated[str | None, typer.Option(help="[default: site, or site-refresh]")] = None,
     experiment: Experiment = EXPERIMENT,
     tag: Tags = None,
 ) -> None:
