@@ -80,9 +80,8 @@ def ingest(
             nothing_newer = False
             try:
                 report, cut = write(cut=run.split.model_dump() | {"since": since})
-            except (
-                NothingNewer
-            ):  # a refresh with too little to learn from still leaves its artifacts
+            # A refresh with too little to learn from; its artifacts are written all the same.
+            except NothingNewer:
                 nothing_newer = True
                 report, cut = write(cut=run.split.model_dump())
             batch = lake.state.grown

@@ -139,10 +139,11 @@ def test_what_differs_from_run_to_run_is_a_constant_of_its_own_and_nothing_is_a_
     assert "[[" not in texts
 
 
-def test_without_a_pushgateway_there_is_no_exit_handler(tmp_path):
+def test_without_a_pushgateway_the_exit_handler_still_lets_the_next_run_begin(tmp_path):
     specification, platform = compiled(PlatformSettings(), tmp_path)
-    assert "report-outcome" not in tasks_of(specification)
-    assert set(platform["deploymentSpec"]["executors"]) == EXECUTORS - {"exec-report-outcome"}
+    handler = tasks_of(specification)["report-outcome"]["inputs"]["parameters"]
+    assert handler["pushgateway"]["runtimeValue"]["constant"] == ""
+    assert set(platform["deploymentSpec"]["executors"]) == EXECUTORS
     assert "defaultPipelineRoot" not in specification
 
 

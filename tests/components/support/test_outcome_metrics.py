@@ -57,6 +57,15 @@ def test_a_run_with_nothing_new_is_neither_held_nor_failed(tmp_path):
     assert run_outcome(tmp_path) == "unchanged"
 
 
+@pytest.mark.parametrize(("decision", "outcome"), [("hold", "held"), ("promote", "failed")])
+def test_a_refit_that_is_held_is_no_failure(tmp_path, decision, outcome):
+    """One that was promoted and not registered is."""
+    record(tmp_path, "promote", gate="done", refit="done")
+    made = {"refit": {"verdict": {"decision": decision}}}
+    (tmp_path / "refit.json").write_text(json.dumps(made))
+    assert run_outcome(tmp_path) == outcome
+
+
 def test_a_run_on_this_machine_leaves_a_file_per_outcome(tmp_path):
     record(tmp_path, "hold", gate="done")
     assert write_outcome(tmp_path, tmp_path) == "held"

@@ -8,6 +8,7 @@ import pytest
 
 from feature_repo.history import Event, open_history
 from feature_repo.publish import publish
+from sasrec.data.roles import Roles
 from sasrec.data.schema import INTERACTIONS
 from serving.release.parity import serving_parity
 from serving.settings import Settings
@@ -68,6 +69,19 @@ def test_an_event_that_only_serving_reads_is_found(settings, model_dir):
     got = serving_parity(model_dir, settings, USERS)
     assert got["agreement"] == pytest.approx(11 / 12)
     assert got["differing"] == ["user-3"]
+
+
+def test_what_the_run_does_not_learn_from_is_no_difference(settings, model_dir):
+    """An event since the run's moment, and one whose type is no history."""
+    moment = AS_OF - timedelta(minutes=2)
+    at = int(moment.timestamp() * 1e6)
+    history = open_history(settings.history_location)
+    history.append("user-3", Event("e", "item-1", "click", at))
+    history.append("user-4", Event("e", "item-1", "dislike", at - 1))
+    assert serving_parity(model_dir, settings, USERS)["agreement"] == pytest.approx(10 / 12)
+    roles = Roles.parse({"dislike": "negative"})
+    got = serving_parity(model_dir, settings, USERS, roles=roles, until=moment)
+    assert got["agreement"] == 1
 
 
 def test_nobody_to_compare_says_so(settings, model_dir):
