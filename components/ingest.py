@@ -35,6 +35,7 @@ def ingest(
     from feature_repo.lake.clean import Window
     from feature_repo.lake.lake import only_writer, open_lake
     from feature_repo.lake.site_data import take_all_in, write_site_data
+    from feature_repo.locks import PATIENCE_SECONDS
     from feature_repo.profiles import choose_profile
     from sasrec.data.roles import Roles
     from sasrec.data.splits import NothingNewer
@@ -47,7 +48,7 @@ def ingest(
         retention = timedelta(days=run.events.retention_days)
         settings = load_settings().model_copy(update={"home": Path(home)})
         lake = open_lake(Path(home))
-        with only_writer(Path(home)):
+        with only_writer(Path(home), patience=PATIENCE_SECONDS):
             taken = take_all_in(
                 lake,
                 settings.event_log_location,

@@ -26,6 +26,7 @@ def publish_features(
     from feature_repo.check_skew import check_skew
     from feature_repo.history import open_history
     from feature_repo.increments import add_new
+    from feature_repo.locks import PATIENCE_SECONDS
     from feature_repo.publish import publish
     from sasrec.data.splits import Split
     from serving.settings import load_settings
@@ -40,6 +41,7 @@ def publish_features(
             impressions=Path(impressions.path),
             cutoffs=Split.load(Path(split.path)).cutoffs,
             as_of=datetime.now(UTC),
+            patience=PATIENCE_SECONDS,
         )
         Path(features.path).write_text(json.dumps(asdict(report), indent=2, default=str))
         history = open_history(load_settings().history or store / "history.db")

@@ -90,6 +90,7 @@ def publish(
     profile: str | None = None,
     limits: Limits | None = None,
     memory_limit: str | None = None,
+    patience: float = 0.0,
 ) -> PublishReport:
     """Make `repo_dir` serve the features of `interactions`, and of no event after `as_of`.
 
@@ -110,6 +111,7 @@ def publish(
             builds on Spark, see `feature_repo.spark`, and always in full. The tables are the same.
         limits: what quality checks tolerate; by default `Limits()`.
         memory_limit: of DuckDB, as in `store.connect`.
+        patience: seconds to wait for another publish, as in `feature_repo.locks.exclusive`.
 
     Raises:
         DataError: there are no events, a check failed (its reason is the message), or another
@@ -118,7 +120,7 @@ def publish(
     repo_dir = Path(repo_dir).resolve()
     profile = choose_profile(profile)
     on_spark = profile == "cluster"
-    with only_publisher(repo_dir):
+    with only_publisher(repo_dir, patience=patience):
         remove_unfinished(repo_dir)
         previous = published_generation(repo_dir)
         generation = repo_dir / GENERATIONS / datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")

@@ -1,6 +1,5 @@
 """Where a published feature store lives, and how it is opened."""
 
-import fcntl
 import logging
 import os
 import shutil
@@ -20,6 +19,7 @@ from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from redis import Redis
 
 from feature_repo.connection import connect
+from feature_repo.locks import exclusive
 from feature_repo.volume import refuse_network_volume
 from sasrec.errors import DataError
 
@@ -113,18 +113,18 @@ def configure(generation: Path, profile: str) -> None:
 
 
 @contextmanager
-def only_publisher(repo_dir: Path) -> Iterator[None]:
+def only_publisher(repo_dir: Path, *, patience: float = 0.0) -> Iterator[None]:
     """Hold the right to publish, or to change what is published.
+
+    Args:
+        patience: as in `feature_repo.locks.exclusive`.
 
     Raises:
         DataError: somebody else holds it.
     """
     repo_dir.mkdir(parents=True, exist_ok=True)
-    with (repo_dir / "publish.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{repo_dir}: a publish is running; wait for it") from None
+    busy = f"{repo_dir}: a publish is running; wait for it"
+    with exclusive(repo_dir / "publish.lock", busy, patience=patience):
         yield
 
 

@@ -190,6 +190,8 @@ def doctor(
         findings = list(check_all(target, offline=offline))
         if probe and would_start(findings):
             findings += run_probe(target, timeout_seconds=timeout or 1800)
+        elif probe:
+            typer.echo("the probe was not run: mend what is marked ✗ first", err=True)
     if json_:
         typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
     else:

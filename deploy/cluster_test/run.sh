@@ -145,7 +145,7 @@ ask() { # ask FILTER: one recommendation, and whether it is as jq's FILTER says
 }
 
 serves() {
-    kubectl -n "$namespace" rollout status deployment/sasrec-serving --timeout=10m
+    kubectl -n "$namespace" wait --for=condition=Available deployment/sasrec-serving --timeout=15m
     forward sasrec-serving 8080:80
     ask '.items | length == 5'
 }

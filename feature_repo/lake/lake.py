@@ -4,7 +4,6 @@
 written once; only `forget` and the retention rewrite or remove any.
 """
 
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from deltalake.exceptions import DeltaError
 from fsspec.implementations.local import LocalFileSystem
 
 from feature_repo.lake.state import State, StateFile
+from feature_repo.locks import exclusive
 from sasrec.data.schema import IMPRESSIONS, INTERACTIONS, ITEMS, TIMESTAMP
 from sasrec.errors import DataError
 
@@ -247,17 +247,17 @@ def open_lake(home: Path) -> Lake:
 
 
 @contextmanager
-def only_writer(home: Path) -> Iterator[None]:
+def only_writer(home: Path, *, patience: float = 0.0) -> Iterator[None]:
     """Hold the right to change, or to read in whole, the lake of a site.
+
+    Args:
+        patience: as in `feature_repo.locks.exclusive`.
 
     Raises:
         DataError: somebody else holds it.
     """
-    with (home / "lake.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{home}: a run or a forget is using its data; wait for it") from None
+    busy = f"{home}: a run or a forget is using its data; wait for it"
+    with exclusive(home / "lake.lock", busy, patience=patience):
         yield
 
 

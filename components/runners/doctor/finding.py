@@ -53,6 +53,9 @@ def unseen(check: str, said: str, fix: str = "") -> Finding:
 def table(findings: Iterable[Finding]) -> Table:
     """The findings as people read them, a fix below its line."""
     lines = Table.grid(padding=(0, 2))
+    lines.add_column()
+    lines.add_column()
+    lines.add_column(overflow="fold")  # an image's digest is read whole
     for finding in findings:
         fix = f"\n[dim]→ {finding.fix}[/dim]" if finding.fix else ""
         lines.add_row(finding.verdict.value, finding.check, f"{finding.said}{fix}")

@@ -28,6 +28,8 @@ TRAINING_RIGHTS: tuple[Right, ...] = (
     ("create", API_GROUP, "trainjobs", ""),
     ("get", API_GROUP, "trainjobs", ""),
     ("delete", API_GROUP, "trainjobs", ""),
+    ("patch", API_GROUP, "trainjobs", ""),
+    ("get", "", "pods", ""),
     ("list", "", "pods", ""),
 )
 OUR_RIGHTS: tuple[Right, ...] = (

@@ -90,7 +90,8 @@ def _wanted_ports(target: Target) -> Iterator[tuple[str, int]]:
     if "REDIS_CONNECTION" in target.secret_variables:
         yield "Redis", 6379
     if target.platform.pushgateway:
-        yield "the Pushgateway", int(target.platform.pushgateway.rpartition(":")[2])
+        _, _, port = target.platform.pushgateway.rpartition(":")
+        yield "the Pushgateway", int(port) if port.isdigit() else 80
     yield "HTTPS", 443
 
 
