@@ -62,7 +62,8 @@ class RefitTraining:
         config = self._plan.config
         learned = self._plan.histories(self._extras.weigh(self._now.histories, config))
         before = self._plan.histories(self._dataset.train)
-        how = "continue" if self._run.refresh.enabled else self._run.refit.how
+        # The epochs of a model that began with the champion's weights are counted from there.
+        how = self._run.refit.how if self._plan.champion is None else "continue"
         epochs = self._run.refit.epochs or refit_epochs(
             how, best_epoch, len(before.items), len(learned.items)
         )
