@@ -26,7 +26,7 @@ QUICK = (
     "model.dim=32",
     "model.blocks=1",
     "model.max_length=50",
-    "train.epochs=10",
+    "train.epochs=6",
     "train.learning_rate=0.005",
     "train.batch_tokens=512",
 )
