@@ -6,6 +6,22 @@ from pathlib import Path
 import pytest
 
 LONG = {"test_run.py", "test_two_nights.py", "test_faults.py"}
+# Files whose tests start servers, compilers, browsers or other machines: not in `make check`.
+SLOW = LONG | {
+    "test_aot.py",
+    "test_console.py",
+    "test_examples.py",
+    "test_export.py",
+    "test_interpreter.py",
+    "test_live.py",
+    "test_monitor.py",
+    "test_package.py",
+    "test_production.py",
+    "test_redis_outage.py",
+    "test_spark.py",
+    "test_spark_cluster.py",
+    "test_two_hosts.py",
+}
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("FEAST_USAGE", "False")
@@ -22,5 +38,8 @@ def real_data() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests first, so that no process is left with one when the others are done."""
+    """Long files first, so that no process is left with one when the others are done."""
     items.sort(key=lambda item: item.path.name not in LONG)
+    for item in items:
+        if item.path.name in SLOW:
+            item.add_marker("slow")
