@@ -38,10 +38,10 @@ cluster-test: $(VENV)/.run  ## Two nights on a cluster of its own: needs Docker,
 	@PYTHON=$(PYTHON) deploy/cluster_test/run.sh
 
 check: lint  ## Lint, type-check and run the fast tests: for the time between two commits
-	@$(PYTHON) -m pytest -n auto --dist loadfile -m "not slow and not alone"
+	@$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not alone"
 
 test: lint  ## Lint, type-check, check the import arrows and the documents, and run every test
-	@$(PYTHON) -m pytest -n auto --dist loadfile -m "not alone"
+	@$(PYTHON) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not alone"
 	@$(PYTHON) -m pytest -m alone
 
 lint: $(VENV)/.test
