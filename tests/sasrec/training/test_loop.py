@@ -114,7 +114,7 @@ RUN = """
 import sys, time
 from pathlib import Path
 from sasrec.training import loop as training
-from tests.sasrec.test_training import fit
+from tests.sasrec.training.test_loop import fit
 training.CHECKPOINT_SECONDS = 0.0
 fit(Path(sys.argv[1]), epochs=int(sys.argv[2]), patience=1000, dropout=0.2)
 """
@@ -173,7 +173,7 @@ def test_training_works_outside_the_main_thread(tmp_path):
 
 def test_two_processes_train_as_one(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from tests.sasrec.test_training import fit;"
+        "import sys; from pathlib import Path; from tests.sasrec.training.test_loop import fit;"
         "fit(Path(sys.argv[1]), epochs=3, dropout=0.0, loss='sampled_softmax', negatives=25)"
     )
     (tmp_path / "run.py").write_text(script)
