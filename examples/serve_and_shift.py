@@ -36,7 +36,7 @@ with tempfile.TemporaryDirectory() as folder:
     sasrec.fit(sessions(), dim=32, epochs=30).save(model)
     store = ModelStore(home / "models")
     store.promote(store.register(model, metadata={}), why="an example")
-    key = create_keys(home / "api_keys.json").recommend[0]
+    key = create_keys(home / "api_keys.json").admin[0]
     settings = {"SASREC_API_KEYS": str(home / "api_keys.json"), "SASREC_EPSILON": "0"}
     with (
         running_server(home, log=Path(folder) / "server.log", settings=settings) as url,

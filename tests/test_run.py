@@ -195,7 +195,7 @@ def test_the_next_night_learns_from_all_that_the_service_logged(site, promoted):
     after = store.show(store.aliases().champion)
     assert after.version != before
     assert after.metadata["event_roles"] == {"dislike": "negative"}
-    assert "launched today" in Vocabulary.load(store.path(after.version) / "vocabulary.json")
+    assert "launched-today" in Vocabulary.load(store.path(after.version) / "vocabulary.json")
     again = site.run("a night without news", settings=roles, imports=False)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "nothing new" in again.stdout
@@ -217,17 +217,17 @@ def _a_day_at_the_service(site) -> tuple[list[str], set[tuple[str, str]]]:
             client.post("/v1/events", json=event).raise_for_status()
             acknowledged.append(event["event_id"])
 
-        for number, user in enumerate([*users.to_pylist()[:8], "a new user"]):
+        for number, user in enumerate([*users.to_pylist()[:8], "a-new-user"]):
             asked = client.post("/v1/recommend", json={"user_id": user, "k": 5})
             answer = asked.raise_for_status().json()
             item = answer["items"][number % 5]["item_id"]
             request = answer["request_id"]
             told = {"user_id": user, "item_id": item, "request_id": request}
-            tell(event_id=f"click {number}", **told)
+            tell(event_id=f"click-{number}", **told)
             clicked.add((request, item))
-            tell(event_id=f"launch {number}", user_id=user, item_id="launched today")
+            tell(event_id=f"launch-{number}", user_id=user, item_id="launched-today")
             other = answer["items"][(number + 1) % 5]["item_id"]
-            tell(event_id=f"no {number}", user_id=user, item_id=other, event_type="dislike")
+            tell(event_id=f"no-{number}", user_id=user, item_id=other, event_type="dislike")
     return acknowledged, clicked
 
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from kfp import compiler
 from small_site import EASY_GATES, QUICK
 
 import pipeline
@@ -117,7 +118,7 @@ def package(tmp_path, gateway, serving):
     path.write_text(yaml.safe_dump(platform))
     compiled = tmp_path / "pipeline.yaml"
     on_site = on_platform(pipeline.sasrec_pipeline, PlatformSettings.load(path))
-    pipeline.compiler.Compiler().compile(on_site, str(compiled))
+    compiler.Compiler().compile(on_site, str(compiled))
     return compiled
 
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from sasrec.data.packed import PackedSequences
 from sasrec.errors import DataError
+from sasrec.resources import duckdb_settings
 
 FILE = "propensities.npy"
 
@@ -53,7 +54,7 @@ def logged_propensities(
     events = asked.append_column("request_id", request)
     events = events.append_column("row", pa.array(np.arange(len(asked))))
     found = np.full(len(asked), np.nan, dtype=np.float32)
-    with duckdb.connect() as connection:
+    with duckdb.connect(config=duckdb_settings()) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("events", events)
         connection.register("slots", impressions)

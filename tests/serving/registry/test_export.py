@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import Vocabulary
+from sasrec.model import single_history
 from sasrec.model.config import ModelConfig
 from sasrec.model.item_features import ItemFeatures
 from sasrec.model.recommender import Recommender
@@ -66,8 +67,10 @@ def test_scores_equal_the_model_s_at_every_length(tmp_path, options):
 
 def test_a_file_that_disagrees_is_refused_and_removed(tmp_path, monkeypatch):
     save(tmp_path / "model", {})
-    attention = export._attention
-    monkeypatch.setattr(export, "_attention", lambda *arguments: 1.01 * attention(*arguments))
+    attention = single_history._attention
+    monkeypatch.setattr(
+        single_history, "_attention", lambda *arguments: 1.01 * attention(*arguments)
+    )
     with pytest.raises(RegistryError, match="scores differ from the model's by"):
         export.export_onnx(tmp_path / "model", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []

@@ -85,7 +85,7 @@ def test_a_bento_serves_the_answers_of_the_site_it_was_built_from(home, tmp_path
     tag = built.stdout.split(": ")[0]
     bento = bentoml_home(home) / "bentos" / tag.replace(":", "/")
     # Its own code serves, not the tree it was built from.
-    page = bento / "src" / "serving" / "console" / "console.html"
+    page = bento / "src" / "serving" / "api" / "console" / "console.html"
     page.write_text("the console of the Bento")
     shutil.rmtree(home / "models")
 
