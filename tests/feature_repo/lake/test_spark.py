@@ -45,8 +45,8 @@ def test_spark_equals_duckdb(tmp_path, spark, cut):
             for n in range(400)
         ]
     ).result()
-    slates = [slate(request_id=f"r{n}", user_id=f"u{n}", timestamp=at(250)) for n in range(7)]
-    log.append([s | {"item_ids": ["i1", "i2"]} for s in slates]).result()
+    slates = [slate(request_id=f"r{n}", user_id=f"u{n}", timestamp=at(301)) for n in range(7)]
+    log.append([s | {"item_ids": ["i1", "taken by nobody"]} for s in slates]).result()
     log.close()
     site.take_in()
     roles = {"buy": 3, "dislike": "negative"}
