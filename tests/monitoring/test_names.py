@@ -53,7 +53,7 @@ def test_every_queried_name_is_exported_or_recorded():
 
 
 def test_every_metric_that_a_manifest_names_is_exported():
-    manifests = (PROJECT / "deploy" / "kubernetes" / "base").rglob("*.yaml")
+    manifests = (PROJECT / "deploy" / "kubernetes").rglob("*.yaml")
     found = names([path.read_text() for path in manifests])
     assert "reco_requests_in_flight" in found
     assert found - exported() == set()
