@@ -3,8 +3,9 @@
 A block of tokens meets the catalogue a block of items at a time; the log-sum-exp and the
 softmax-weighted mean of the item rows are rescaled as the maximum grows (M. Milakov and
 N. Gimelshein, "Online normalizer calculation for softmax", 2018). Memory beyond the gradients is
-one block of logits. Logits are in units of log 2: ``torch.exp`` is slow where its result is
-very small, ``torch.exp2`` is not.
+one block of logits. Powers are of 2: ``torch.exp`` is slow where its result is very small,
+``torch.exp2`` is not. The logits themselves stay as they are, so that the loss of a sure token is
+the difference of two equal numbers.
 """
 
 import math
@@ -42,14 +43,13 @@ def forward(inputs: Inputs, with_mean: bool) -> tuple[Tensor, Tensor]:
             logits = _logits(h, rows, at, item_at, inputs)
             new_maximum = torch.maximum(maximum, logits.amax(1, keepdim=True))
             shift = _finite(new_maximum)
-            rescale = (maximum - shift).exp2_()
-            logits -= shift
-            torch.exp2(logits, out=logits)
+            rescale = (maximum - shift).mul_(LOG2_E).exp2_()
+            _exponentiate(logits, shift)
             total.mul_(rescale).add_(logits.sum(1, keepdim=True))
             if with_mean:
                 weighted.mul_(rescale).addmm_(logits, rows)
             maximum = new_maximum
-        lse[at] = (maximum + total.log2()).squeeze(1) / LOG2_E
+        lse[at] = (maximum + total.log()).squeeze(1)
         if with_mean:
             mean[at] = weighted / total.clamp_min(torch.finfo(dtype).tiny)
     return lse, mean
@@ -63,15 +63,14 @@ def items_gradient(d_lse: Tensor, lse: Tensor, targets: Tensor | None, inputs: I
     hidden, items = inputs.hidden, inputs.items
     dtype = lse.dtype
     gradient = torch.empty_like(items, dtype=dtype)
-    shift = _finite(lse)[:, None] * LOG2_E
+    shift = _finite(lse)[:, None]
     for item_at in _slices(items.shape[0], _BLOCK_ITEMS):
         rows = items[item_at].to(dtype)
         total = torch.zeros_like(rows)
         for at in _slices(hidden.shape[0], _BLOCK_TOKENS):
             h = hidden[at].to(dtype)
             logits = _logits(h, rows, at, item_at, inputs)
-            logits -= shift[at]
-            torch.exp2(logits, out=logits)
+            _exponentiate(logits, shift[at])
             total.addmm_(logits.T, h * d_lse[at, None])
         gradient[item_at] = total
     if targets is not None:
@@ -90,12 +89,16 @@ def _finite(shift: Tensor) -> Tensor:
     return torch.where(shift == -math.inf, 0.0, shift)
 
 
+def _exponentiate(logits: Tensor, shift: Tensor) -> None:
+    """exp(logits - shift), in place."""
+    logits.sub_(shift).mul_(LOG2_E).exp2_()
+
+
 def _logits(hidden: Tensor, rows: Tensor, at: slice, item_at: slice, inputs: Inputs) -> Tensor:
-    """In units of log 2."""
     _, _, offset, item_ids, excluded_ids = inputs
-    logits = (hidden * LOG2_E) @ rows.T
+    logits = hidden @ rows.T
     if offset is not None:
-        logits += offset[item_at].to(logits.dtype) * LOG2_E
+        logits += offset[item_at].to(logits.dtype)
     if item_ids is not None and excluded_ids is not None:
         logits.masked_fill_(excluded_ids[at, None] == item_ids[None, item_at], -math.inf)
     return logits
