@@ -1,3 +1,5 @@
+import shutil
+
 import pyarrow as pa
 import pytest
 import redis
@@ -25,3 +27,21 @@ def server(redis_url, monkeypatch):
     client.flushall()
     yield client
     client.flushall()
+
+
+@pytest.fixture(scope="module")
+def spark():
+    pyspark = pytest.importorskip("pyspark.sql", reason="needs the extra 'spark'")
+    if shutil.which("java") is None:
+        pytest.skip("needs a Java runtime (17 or later) on the PATH")
+    session = (
+        pyspark.SparkSession.builder.master("local[2]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.driver.memory", "1g")
+        .config("spark.sql.shuffle.partitions", "1")
+        .config("spark.sql.codegen.wholeStage", "false")  # compiling costs more than it saves
+        .config("spark.sql.sources.parallelPartitionDiscovery.threshold", "1000")
+        .getOrCreate()
+    )
+    yield session
+    session.stop()

@@ -1,6 +1,5 @@
 """The cluster profile, on a real Spark and a real Redis: the same tables as with DuckDB."""
 
-import shutil
 from datetime import timedelta
 
 import duckdb
@@ -22,24 +21,6 @@ from tests.feature_repo.small_history import END, START, make_interactions
 
 TABLES = ("user_sequence", "user_stats", "item_stats", "served_impressions")
 PROFILES = ("cluster", "local")
-
-
-@pytest.fixture(scope="module")
-def spark():
-    pyspark = pytest.importorskip("pyspark.sql", reason="needs the extra 'spark'")
-    if shutil.which("java") is None:
-        pytest.skip("needs a Java runtime (17 or later) on the PATH")
-    session = (
-        pyspark.SparkSession.builder.master("local[2]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.memory", "1g")
-        .config("spark.sql.shuffle.partitions", "1")
-        .config("spark.sql.codegen.wholeStage", "false")  # compiling costs more than it saves
-        .config("spark.sql.sources.parallelPartitionDiscovery.threshold", "1000")
-        .getOrCreate()
-    )
-    yield session
-    session.stop()
 
 
 def inputs():

@@ -1,30 +1,11 @@
 """The same statements on a real Spark give the same artifacts."""
 
-import shutil
-
 import pytest
 
 from serving.events.writer import EventLog
 from tests.feature_repo.lake.site import SPLIT, LakeSite, at, event, slate
 
 CUTS = [SPLIT, SPLIT | {"kind": "leave-one-out"}]
-
-
-@pytest.fixture(scope="module")
-def spark():
-    pyspark = pytest.importorskip("pyspark.sql", reason="needs the extra 'spark'")
-    if shutil.which("java") is None:
-        pytest.skip("needs a Java runtime (17 or later) on the PATH")
-    session = (
-        pyspark.SparkSession.builder.master("local[2]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.memory", "1g")
-        .config("spark.sql.shuffle.partitions", "1")
-        .config("spark.sql.codegen.wholeStage", "false")  # compiling costs more than it saves
-        .getOrCreate()
-    )
-    yield session
-    session.stop()
 
 
 @pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut["kind"])
