@@ -76,6 +76,8 @@ def open_spark(lake: Lake) -> Iterator[Spark]:
     session = (
         SparkSession.builder.appName("sasrec-ingest")
         .config("spark.sql.session.timeZone", "UTC")
+        # Spark's default is INT96, which other readers take for local nanoseconds.
+        .config("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
         .getOrCreate()
     )
     for table, schema in SCHEMAS.items():
