@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from kfp import compiler
+from kubernetes.config import kube_config
 from small_site import EASY_GATES, QUICK
 
 import pipeline
@@ -52,7 +53,7 @@ def gateway():
 
 
 @pytest.fixture
-def serving(tmp_path):
+def serving(tmp_path, monkeypatch):
     """A cluster that serves the champion of the site, and the kubeconfig that reaches it."""
     models = ModelStore(tmp_path / "home" / "models")
 
@@ -63,6 +64,10 @@ def serving(tmp_path):
     cluster = kubernetes_server.Cluster(served=served, api_key=API_KEY)
     with running(cluster) as url:
         cluster.write_kubeconfig(tmp_path / "kubeconfig", url)
+        # The client reads KUBECONFIG as it is imported, and this process has imported it before.
+        monkeypatch.setattr(
+            kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
+        )
         yield cluster, url
 
 

@@ -7,7 +7,6 @@ import sys
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
 
 WORKER = """
@@ -20,7 +19,12 @@ for _ in range(int(sys.argv[2])):
 print("ready", flush=True)
 sys.stdin.read()
 """
-SCRAPE = "from serving import metrics; print(metrics.exposition().decode())"
+SCRAPE = """
+from sasrec.off_policy import policy
+from serving import metrics
+{}
+print(metrics.exposition().decode())
+"""
 
 
 def start(environment, *arguments):
@@ -32,10 +36,12 @@ def start(environment, *arguments):
     return process
 
 
-def scrape(environment):
+def scrape(environment, before=""):
+    """The samples that a process with this environment exposes, after a line of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRAPE], env=environment, capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-c", SCRAPE.format(before)],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     return {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(done.stdout)
@@ -70,14 +76,14 @@ def test_counts_survive_a_worker_and_its_gauges_do_not(environment):
         process.wait()
 
 
-def test_counts_that_may_stay_zero_are_there_from_the_start(monkeypatch):
-    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    metrics.configure_policies([UNIFORM])
-    text = metrics.exposition().decode()
-    for reason in metrics.DEGRADATIONS:
-        assert f'reco_degraded_total{{reason="{reason}"}}' in text
-    assert 'reco_exploration_configured_ratio{policy="uniform"} 1.0' in text
-    assert 'reco_explored_impressions_total{policy="uniform"}' in text
+def test_counts_that_may_stay_zero_are_there_from_the_start():
+    alone = {k: v for k, v in os.environ.items() if k != "PROMETHEUS_MULTIPROC_DIR"}
+    samples = scrape(alone, "metrics.configure_policies([policy.UNIFORM])")
+    reasons = {dict(labels)["reason"] for name, *labels in samples if name == "reco_degraded_total"}
+    assert reasons == set(metrics.DEGRADATIONS)
+    uniform = ("policy", "uniform")
+    assert samples[("reco_exploration_configured_ratio", uniform)] == 1
+    assert ("reco_explored_impressions_total", uniform) in samples
 
 
 @pytest.mark.parametrize(
