@@ -16,6 +16,7 @@ from kfp import dsl, local
 from kfp.dsl.graph_component import GraphComponent
 from rich.console import Console
 
+from components.runners.preloaded import preloaded_stages
 from components.support.outcome_metrics import run_outcome, write_outcome
 from components.support.progress import watch
 from components.support.settings import RunConfig
@@ -104,7 +105,11 @@ def _execute(
     with (run_dir / "pipeline.log").open("a", buffering=1) as log:
         watcher.start()
         try:
-            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            with (
+                contextlib.redirect_stdout(log),
+                contextlib.redirect_stderr(log),
+                preloaded_stages(log),
+            ):
                 local.init(
                     local.SubprocessRunner(use_venv=False),
                     pipeline_root=str(run_dir / "artifacts"),
