@@ -1,8 +1,9 @@
 """The process whose children the stages of a local run are: it imports once what all of them need.
 
 A stage that started alone would import PyTorch, Feast and the rest for seconds each time. This one
-does it while the run begins, and forks per stage, so that a stage still has a process of its own
-and a crash of one leaves the others be. It reads a request a line and answers with an exit status:
+imports what a stage needs and forks, so that a stage still has a process of its own and a crash of
+one leaves the others be; while the stage works, it imports what the later ones need. It reads a
+request a line and answers with an exit status:
 `python -m components.runners.stage_server <descriptor to answer on>`.
 
 Importing starts no thread that a child would miss, and no work on a GPU, whose driver would not
@@ -16,7 +17,6 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 from kfp.dsl.executor_main import executor_main
@@ -24,30 +24,47 @@ from kfp.dsl.executor_main import executor_main
 COMPONENTS = Path(__file__).parents[1]
 
 
-def imported_by_stages() -> Iterator[str]:
-    """The modules that the components import as they run, by their sources."""
-    for source in sorted(COMPONENTS.glob("*.py")):
-        for node in ast.walk(ast.parse(source.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module and node.col_offset:
-                yield node.module
-            elif isinstance(node, ast.Import) and node.col_offset:
-                yield from (alias.name for alias in node.names)
+def imported_within(source: str) -> list[str]:
+    """The modules that the functions of this source import as they run."""
+    names = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.col_offset:
+            names.append(node.module)
+        elif isinstance(node, ast.Import) and node.col_offset:
+            names += [alias.name for alias in node.names]
+    return names
 
 
 def serve(answers: int) -> None:
     """Run one component per line of stdin: `{"source": ..., "arguments": [...]}`."""
-    for name in dict.fromkeys(imported_by_stages()):
-        importlib.import_module(name)
+    later = [
+        name
+        for path in sorted(COMPONENTS.glob("*.py"))
+        for name in imported_within(path.read_text())
+    ]
     with os.fdopen(answers, "w") as out, tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:
             request = json.loads(line)
             module = Path(folder) / "ephemeral_component.py"
             module.write_text(request["source"])
+            for name in imported_within(request["source"]):
+                importlib.import_module(name)
             child = os.fork()
             if child == 0:
                 _run(module, request["arguments"])
-            _, status = os.waitpid(child, 0)
-            print(os.waitstatus_to_exitcode(status), file=out, flush=True)
+            print(_import_while_running(child, later), file=out, flush=True)
+
+
+def _import_while_running(child: int, later: list[str]) -> int:
+    """Wait for this process, use the time to import, and return its exit status."""
+    while later:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        importlib.import_module(later.pop())
+    else:
+        _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _run(module: Path, arguments: list[str]) -> None:
