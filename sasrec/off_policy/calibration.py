@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
 
 from sasrec.errors import DataError
 
@@ -68,6 +67,9 @@ class Calibration:
         weight = np.minimum(weight / weight.mean(), LARGEST_WEIGHT)
         decay = _position_decay(position, reward, weight)
         looked_at = (1.0 + position) ** -decay
+        # Here and not above: a server reads curves and fits none, and this import takes a second.
+        from sklearn.isotonic import IsotonicRegression
+
         # Weighted least squares of reward on g · looked_at is isotonic in reward / looked_at.
         isotonic = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
         isotonic.fit(score, reward / looked_at, sample_weight=weight * looked_at**2)

@@ -28,7 +28,7 @@ from serving.schemas import (
 )
 from serving.security import ApiKeys
 from serving.settings import Settings
-from serving.worker.admission import Busy
+from serving.worker.errors import Busy
 
 STARTUP_FAILURE = "sasrec: cannot serve: "
 # How long a thread may keep the interpreter from another one that wants it. Each of a model's

@@ -16,16 +16,14 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import TypeVar
 
+from serving.worker.errors import Busy
+
 T = TypeVar("T")
 
 # Of the deadline; the rest is for reading the history, and for computations slower than the mean.
 QUEUE_SHARE = 0.5
 IN_PLACE_SECONDS = 0.01
 WEIGHT = 0.1  # of the newest computation in the moving mean
-
-
-class Busy(RuntimeError):
-    """The queue is as long as the deadline allows; try again."""
 
 
 class Queue:

@@ -21,13 +21,10 @@ from serving.registry import open_store
 from serving.schemas import Event, RecommendRequest, ServingStatus
 from serving.settings import Settings
 from serving.worker.admission import Queue
+from serving.worker.errors import HistoryAway
 from serving.worker.hot_swap import LiveModels
 
 logger = logging.getLogger(__name__)
-
-
-class HistoryAway(RuntimeError):
-    """The online history cannot be read now."""
 
 
 class Worker:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from serving.api.errors import Refusal
 from serving.schemas import ItemId, ItemInfo, ItemList, ServingStatus, UserHistoryItem, UserId
-from serving.worker.worker import HistoryAway
+from serving.worker.errors import HistoryAway
 
 router = APIRouter()
 

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serving.worker.admission import Busy, Queue
+from serving.worker.admission import Queue
+from serving.worker.errors import Busy
 
 DEADLINE = 0.2
 
