@@ -257,6 +257,7 @@ def only_writer(home: Path, *, patience: float = 0.0) -> Iterator[None]:
         DataError: somebody else holds it.
     """
     busy = f"{home}: a run or a forget is using its data; wait for it"
+    home.mkdir(parents=True, exist_ok=True)
     with exclusive(home / "lake.lock", busy, patience=patience):
         yield
 

@@ -20,7 +20,8 @@ _FIXES = {
     "write": "chown the volume to user 10001: deploy/kubernetes/prepare-volume.yaml",
     "see-rename": "a volume whose mounts agree: NFS with actimeo=1 or less, CephFS, EFS",
     "find-locked": "mount without `nolock`/`local_lock`, or use another kind of volume",
-    "reach": "a NetworkPolicy that lets pods with the label pipeline/runid out to it",
+    "reach": "a NetworkPolicy that lets pods with the label pipeline/runid out to it, and for a "
+    "bucket a Secret in the platform file whose account may write there",
 }
 
 
@@ -65,13 +66,15 @@ def find_locked(folder: str, run_id: str):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def reach(addresses: list):
-    """Open a connection to each address, and to Redis where a Secret names it."""
+def reach(addresses: list, run_id: str):
+    """Open a connection to each address and to Redis, and write where the environment puts data."""
     import os
 
     from components.runners.doctor import volume_probe
 
     volume_probe.reach([*addresses, *volume_probe.named_in(os.environ)])
+    for url in volume_probe.stores_in(os.environ):
+        volume_probe.store(url, run_id)
 
 
 def probe_pipeline(target: Target) -> dsl.graph_component.GraphComponent:
@@ -87,7 +90,7 @@ def probe_pipeline(target: Target) -> dsl.graph_component.GraphComponent:
         tasks = [
             write(**run),
             hold_lock(**run),
-            reach(addresses=[pushgateway] if pushgateway else []),
+            reach(addresses=[pushgateway] if pushgateway else [], run_id=run["run_id"]),
         ]
         renamed = see_rename(**run)
         tasks += [renamed, find_locked(**run).after(renamed)]

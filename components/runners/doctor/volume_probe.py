@@ -1,4 +1,4 @@
-"""What the probe's pods do on the volume, two at a time."""
+"""What the probe's pods do: on the volume, two at a time, and over the network."""
 
 import fcntl
 import os
@@ -6,6 +6,11 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+
+import fsspec
+
+from feature_repo.lake.lake import LAKE_URL
+from feature_repo.lease import MODELS_URL
 
 _READY, _CONTENT, _LOCK, _SEEN = "ready", "content", "lock", "seen"
 _TEXT = "all of it\n" * 10_000
@@ -76,6 +81,29 @@ def named_in(environment: Mapping[str, str]) -> list[str]:
     """The addresses that a pod gets by Secret: Feast's form of Redis, `host:port,password=...`."""
     connection = environment.get("REDIS_CONNECTION", "")
     return [connection.partition(",")[0]] if connection else []
+
+
+def stores_in(environment: Mapping[str, str]) -> list[str]:
+    """The URLs at which a pod is told to keep the lake and the models."""
+    return [environment[name] for name in (LAKE_URL, MODELS_URL) if environment.get(name)]
+
+
+def store(url: str, name: str) -> None:
+    """Write, read and remove an object beneath this URL, as the lake and the registry do.
+
+    Raises:
+        ProbeFailed: the store is not there, or this account may not.
+    """
+    try:
+        filesystem, base = fsspec.url_to_fs(url, use_listings_cache=False)
+        path = f"{base}/.doctor/{name}"
+        filesystem.pipe_file(path, _TEXT.encode())
+        read = filesystem.cat_file(path)
+        filesystem.rm_file(path)
+    except Exception as error:  # every kind of store has errors of its own
+        raise ProbeFailed(f"{url}: {type(error).__name__}: {error}") from None
+    if read != _TEXT.encode():
+        raise ProbeFailed(f"{url}: an object is read back in part")
 
 
 def reach(addresses: Iterable[str]) -> None:

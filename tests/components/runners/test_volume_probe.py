@@ -3,10 +3,12 @@
 import multiprocessing
 import socket
 
+import fsspec
 import pytest
 
 from components.runners.doctor import volume_probe
 from components.runners.doctor.volume_probe import ProbeFailed
+from tests.serving import s3_server
 
 
 @pytest.fixture
@@ -63,3 +65,22 @@ def test_redis_is_reached_where_its_secret_says_it_is():
     named = volume_probe.named_in({"REDIS_CONNECTION": "redis.data:6379,password=s3cret"})
     assert named == ["redis.data:6379"]
     assert volume_probe.named_in({}) == []
+
+
+def test_the_stores_that_a_pod_is_told_of_are_written_to(monkeypatch):
+    environment = {
+        "SASREC_LAKE_URL": f"s3://{s3_server.BUCKET}/shop/lake",
+        "SASREC_MODELS_URL": f"s3://{s3_server.BUCKET}/shop/models",
+    }
+    lake, models = volume_probe.stores_in(environment)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "us-east-1")
+    with s3_server.running() as endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        with pytest.raises(ProbeFailed, match=f"{lake}: .*bucket"):
+            volume_probe.store(lake, "run-1")
+        bucket = fsspec.filesystem("s3", skip_instance_cache=True)
+        bucket.mkdir(s3_server.BUCKET)
+        for url in (lake, models):
+            volume_probe.store(url, "run-1")
+        assert bucket.find(s3_server.BUCKET) == []
