@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from feature_repo.command_line import run
 from feature_repo.event_log import read_log
-from feature_repo.forget import forget
+from feature_repo.forget import forget, main
 from feature_repo.history import Event, HistoryStore, open_history
 from feature_repo.inputs import write_days
 from feature_repo.lake.lake import open_lake
@@ -110,7 +111,20 @@ def test_the_command_removes_one_user_and_leaves_the_others(home):
     assert len(history.latest("u4", 10)) == 1
 
 
-def test_the_command_looks_where_serving_was_told_to_write(home, monkeypatch):
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """Runs the command in this process; returns its status and what it wrote to stderr."""
+
+    def run_command(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["forget", *words])
+        with pytest.raises(SystemExit) as end:
+            run(main)
+        return end.value.code, capsys.readouterr().err
+
+    return run_command
+
+
+def test_the_command_looks_where_serving_was_told_to_write(home, monkeypatch, typed):
     log = EventLog(home / "elsewhere")
     log.append([logged("u3")]).result()
     log.close()
@@ -119,9 +133,7 @@ def test_the_command_looks_where_serving_was_told_to_write(home, monkeypatch):
     monkeypatch.setenv("SASREC_HOME", str(home))
     monkeypatch.setenv("SASREC_EVENT_LOG", str(home / "elsewhere"))
     monkeypatch.setenv("SASREC_HISTORY", str(home / "elsewhere.db"))
-    command = [sys.executable, "-m", "feature_repo.forget", "u3"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert typed("u3")[0] == 0
     assert list(read_log(home / "elsewhere")) == []
     assert history.latest("u3", 10) == []
 
@@ -136,11 +148,10 @@ def test_the_command_waits_for_no_run(home):
     run.release()
 
 
-def test_a_mistyped_site_proves_nothing(tmp_path):
-    command = [sys.executable, "-m", "feature_repo.forget", "u3", "--home", str(tmp_path / "typo")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr == f"error: {tmp_path / 'typo'}: no such site\n"
+def test_a_mistyped_site_proves_nothing(tmp_path, typed):
+    status, said = typed("u3", "--home", str(tmp_path / "typo"))
+    assert status == 2
+    assert said == f"error: {tmp_path / 'typo'}: no such site\n"
     assert not (tmp_path / "typo").exists()
 
 
