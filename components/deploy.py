@@ -23,7 +23,7 @@ def deploy(
     from components.support.metadata import storable
     from components.support.stage import stage
     from sasrec.data.dataset import SequenceDataset
-    from serving.registry import open_store
+    from serving.registry import open_registry
     from serving.release.deployment import deploy as deploy_version
     from serving.release.kubernetes import connect
     from serving.release.rollout import RolloutSettings, roll_out
@@ -41,7 +41,7 @@ def deploy(
         )
         rollout = RolloutSettings()
         if rollout.namespace:
-            roll_out(rollout, open_store(Path(home)), aliases, connect())
+            roll_out(rollout, open_registry(Path(home)), aliases, connect())
         text = json.dumps({**report.to_json(), "aliases": aliases.model_dump()}, indent=2)
         Path(deployment.path).write_text(text)
         (current.run_dir / "deployment.json").write_text(text)

@@ -35,7 +35,7 @@ def register(
     from serving.engine import golden
     from serving.engine.items import write_items
     from serving.monitoring.drift import TrainingSnapshot
-    from serving.registry import open_store
+    from serving.registry import open_registry
 
     with stage("register", run_dir) as progress:
         dataset = SequenceDataset.load(Path(sequences.path))
@@ -55,7 +55,7 @@ def register(
         (model / MADE_OF).write_text(
             json.dumps({"event_roles": told["event_roles"], **state.compared()}, sort_keys=True)
         )
-        version = open_store(Path(home)).register(
+        version = open_registry(Path(home)).register(
             model,
             metadata={
                 "metrics": Evaluation.load(Path(evaluation.path)).metrics[MODEL],

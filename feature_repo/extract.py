@@ -11,7 +11,7 @@ from feast import FeatureStore
 from feature_repo.connection import connect
 from feature_repo.definitions import SERVICE
 from feature_repo.publish import read_report
-from feature_repo.store import CUTOFFS, bounded_memory, current_generation, open_store
+from feature_repo.store import CUTOFFS, bounded_memory, current_generation, open_feature_store
 from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError
 
@@ -62,7 +62,7 @@ def stream_sequences(
     _check_published(generation, entities)
     report = read_report(generation)
     rows = max(1, EVENTS_PER_PIECE * report["users"] // report["events"])
-    store = open_store(generation)
+    store = open_feature_store(generation)
     with bounded_memory(generation, memory_limit):
         for start in range(0, len(entities), rows):
             yield _ask(store, entities.slice(start, rows))

@@ -171,7 +171,7 @@ def take(home: Path, owner: str) -> Lease:
     Raises:
         LeaseHeld: another owner, or another process of this one on this host, is at work.
     """
-    store = open_store(home)
+    store = open_lease_store(home)
     while True:
         newest = max(store.generations(), default=0)
         if newest and (holder := _at_work(store, newest, owner)):
@@ -197,7 +197,7 @@ def resume(home: Path, owner: str) -> Lease:
     Raises:
         LeaseLost: another owner has taken it since.
     """
-    store = open_store(home)
+    store = open_lease_store(home)
     newest = max(store.generations(), default=0)
     holder = _read(store, newest)
     if holder is None:
@@ -229,7 +229,7 @@ def held(home: Path, owner: str, lost: Callable[[str], None]) -> Iterator[None]:
 
 def owner_of(home: Path) -> str | None:
     """Who took the lease last; None where nobody ever did."""
-    store = open_store(home)
+    store = open_lease_store(home)
     holder = _read(store, max(store.generations(), default=0))
     return holder.owner if holder else None
 
@@ -259,7 +259,7 @@ def _at_work(store: Store, generation: int, owner: str) -> str:
     return f"{claim.owner} on another host, for {left:.0f} s more unless it says that it lives"
 
 
-def open_store(home: Path) -> Store:
+def open_lease_store(home: Path) -> Store:
     """Where the lease of a site is kept."""
     if url := os.environ.get(MODELS_URL):
         return ObjectLeases(f"{url.rstrip('/')}/{FOLDER}")

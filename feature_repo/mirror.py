@@ -14,7 +14,7 @@ import typer
 from feature_repo.command_line import History, Home, feature_store_of, history_of, run
 from feature_repo.history import HistoryStore, open_history
 from feature_repo.online import OnlineHistory, merge
-from feature_repo.store import current_generation, open_store
+from feature_repo.store import current_generation, open_feature_store
 from feature_repo.tables import HISTORY_LIMIT
 from sasrec.errors import DataError
 
@@ -48,7 +48,7 @@ class Mirror:
         generation = current_generation(self._repo_dir)
         if generation != self._generation:
             self._history.mark_all()
-            self._store = open_store(generation)
+            self._store = open_feature_store(generation)
             self._online = OnlineHistory(self._repo_dir, self._history)
             self._generation = generation
         changed = self._history.changed(BATCH)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from feature_repo.definitions import SERVICE
 from feature_repo.history import HistoryStore
-from feature_repo.history.protocol import LIMIT, Event
+from feature_repo.history.protocol import LIMIT, StoredEvent
 from feature_repo.history.sqlite import SQLiteHistory
-from feature_repo.store import CURRENT, open_store, published_generation
+from feature_repo.store import CURRENT, open_feature_store, published_generation
 
 
 class Unavailable(RuntimeError):
@@ -149,7 +149,7 @@ class _Snapshot:
         self.generation = generation
         self.in_a_file = True
         if generation is not None:
-            self._store = open_store(generation)
+            self._store = open_feature_store(generation)
             self.in_a_file = self._store.config.online_store.type == "sqlite"
             self._service = self._store.get_feature_service(SERVICE)
             self.read("")  # so that no request pays for the first connection
@@ -167,7 +167,7 @@ class _Snapshot:
 _FIELDS = ("item_ids", "event_types", "timestamps")
 
 
-def merge(snapshot: UserHistory, tail: list[Event], n: int) -> UserHistory:
+def merge(snapshot: UserHistory, tail: list[StoredEvent], n: int) -> UserHistory:
     """The newest `n` of the events in either; one that is in both counts once.
 
     The snapshot was built from the log of the same events, cleaned by `sasrec.data.cleaning`:

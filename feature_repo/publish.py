@@ -30,7 +30,7 @@ from feature_repo.store import (
     let_readers_in,
     make_current,
     only_publisher,
-    open_store,
+    open_feature_store,
     published_generation,
     remove_unfinished,
 )
@@ -155,7 +155,7 @@ def publish(
             ):
                 taken_over = previous
             started = time.monotonic()
-            store = open_store(generation)
+            store = open_feature_store(generation)
             store.apply(definitions(generation, on_spark))
             seconds["apply"] = time.monotonic() - started
 

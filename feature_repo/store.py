@@ -53,7 +53,7 @@ def current_generation(repo_dir: Path) -> Path:
     return generation
 
 
-def open_store(generation: Path) -> FeatureStore:
+def open_feature_store(generation: Path) -> FeatureStore:
     """Feast over one generation's registry, offline tables and online store."""
     return FeatureStore(repo_path=str(generation))
 
@@ -68,7 +68,7 @@ def bounded_memory(folder: Path, memory_limit: str | None = None) -> Iterator[No
 
 def delete_online(generation: Path, user_id: str) -> None:
     """Remove a user's rows from the online store, for which Feast has no call."""
-    store = open_store(generation)
+    store = open_feature_store(generation)
     key = EntityKeyProto(join_keys=["user_id"], entity_values=[ValueProto(string_val=user_id)])
     encoded = serialize_entity_key(key, store.config.entity_key_serialization_version)
     database = generation / ONLINE_DATABASE
@@ -157,5 +157,5 @@ def generations(repo_dir: Path) -> list[Path]:
 def _remove(generation: Path) -> None:
     # The online store may be a server, from which the folder's removal deletes nothing.
     if (generation / "registry.db").exists():
-        open_store(generation).teardown()
+        open_feature_store(generation).teardown()
     shutil.rmtree(generation)

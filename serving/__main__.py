@@ -10,7 +10,7 @@ import typer
 
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError, SettingsError
-from serving.registry import RegistryError, open_store
+from serving.registry import RegistryError, open_registry
 from serving.release.processes import ServerFailed, check_port, command, environment
 from serving.security import LOOPBACK, ApiKeys, create_keys
 from serving.settings import Settings, load_settings
@@ -46,7 +46,7 @@ def serve(
 
 
 def _champion(settings: Settings) -> Path:
-    store = open_store(settings.home, must_exist=True)
+    store = open_registry(settings.home, must_exist=True)
     version = store.aliases().champion
     if version is None:
         raise RegistryError(f"{settings.home}: no champion yet; run the pipeline first")

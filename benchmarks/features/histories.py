@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from feature_repo.history import Event, open_history
+from feature_repo.history import StoredEvent, open_history
 
 APPENDS = 1_000
 USERS = 50
@@ -71,7 +71,7 @@ def _append(location: str | Path, worker: int) -> np.ndarray:
     history = open_history(location)
     seconds = np.empty(APPENDS)
     for i in range(APPENDS):
-        event = Event(f"e{worker}-{i}", f"i{i}", "view", i * 10 + worker)
+        event = StoredEvent(f"e{worker}-{i}", f"i{i}", "view", i * 10 + worker)
         started = time.perf_counter()
         history.append(f"u{i % USERS}", event)
         seconds[i] = time.perf_counter() - started
@@ -82,7 +82,7 @@ def _read(location: str | Path, worker: int) -> np.ndarray:
     """Read histories that are long enough."""
     history = open_history(location)
     reader = f"reader{worker}"
-    history.append_many((reader, Event(f"e{i}", f"i{i}", "view", i)) for i in range(1_000))
+    history.append_many((reader, StoredEvent(f"e{i}", f"i{i}", "view", i)) for i in range(1_000))
     seconds = np.empty(APPENDS)
     for i in range(APPENDS):
         started = time.perf_counter()
@@ -113,7 +113,7 @@ def _freshness(location: str | Path) -> np.ndarray:
     delays = []
     for i in range(200):
         started = time.perf_counter()  # CLOCK_MONOTONIC, shared by the processes of a machine
-        history.append("watched", Event(f"w{i}", "i", "view", i))
+        history.append("watched", StoredEvent(f"w{i}", "i", "view", i))
         delays.append(here.recv() - started)
         time.sleep(0.005)
     watcher.join()

@@ -16,7 +16,7 @@ from benchmarks.features.build import T1
 from benchmarks.features.histories import USERS, in_processes, percentiles
 from benchmarks.features.simulate import END, simulate, users_of
 from feature_repo.publish import publish
-from feature_repo.store import current_generation, open_store
+from feature_repo.store import current_generation, open_feature_store
 from sasrec.data.schema import TIMESTAMP
 
 APPENDS = 200
@@ -30,7 +30,7 @@ def measure_push(scratch: Path) -> dict[str, Any]:
             _publish(Path(folder), 10_000)
             generation = current_generation(Path(folder))
             seconds = np.concatenate(in_processes(processes, _push, generation))
-            store = open_store(generation)
+            store = open_feature_store(generation)
             kept = sum(len(_read(store, f"new{user}")) for user in range(USERS))
         results[f"{processes}_processes"] = {
             "append_ms": percentiles(seconds),
@@ -41,7 +41,7 @@ def measure_push(scratch: Path) -> dict[str, Any]:
 
 
 def _push(generation: Path, worker: int) -> np.ndarray:
-    store = open_store(generation)
+    store = open_feature_store(generation)
     seconds = np.empty(APPENDS)
     for i in range(APPENDS):
         user = f"new{i % USERS}"
@@ -94,7 +94,7 @@ def _join(generation: Path, events: int, pipe: Any) -> None:
     users = [f"u{u}" for u in range(users_of(events) + 1)]
     moment = pd.Timestamp(T1) - timedelta(microseconds=1)
     entities = pd.DataFrame({"user_id": users, "event_timestamp": moment})
-    store = open_store(generation)
+    store = open_feature_store(generation)
     started = time.monotonic()
     found = store.get_historical_features(entities, ["user_sequence:item_ids"]).to_arrow()
     pipe.send((time.monotonic() - started, found.num_rows))

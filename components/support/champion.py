@@ -15,7 +15,7 @@ from sasrec.errors import DataError
 from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
 from sasrec.training.config import TrainConfig
-from serving.registry import open_store
+from serving.registry import open_registry
 
 LEAVE_ONE_OUT = "leave-one-out"
 
@@ -61,7 +61,7 @@ def load_champion(home: Path) -> Champion | None:
     Raises:
         RegistryError: its files are not what its manifest says.
     """
-    store = open_store(home)
+    store = open_registry(home)
     version = store.aliases().champion
     if version is None:
         return None

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from components.support.settings import RunConfig
-from serving.registry import open_store
+from serving.registry import open_registry
 
 FILE = "data_state.json"
 METADATA = "data_state"
@@ -60,7 +60,7 @@ class DataState:
 
     def equals_champion(self, home: Path) -> bool:
         """Whether the champion of the site came of the same data and settings."""
-        store = open_store(home)
+        store = open_registry(home)
         champion = store.aliases().champion
         if champion is None:
             return False

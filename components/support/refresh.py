@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.support.settings import RunConfig
-from serving.registry import open_store
+from serving.registry import open_registry
 
 
 def as_the_champion(config: str, home: Path) -> str:
@@ -18,7 +18,7 @@ def as_the_champion(config: str, home: Path) -> str:
     run = RunConfig.parse(config)
     if not run.refresh.enabled:
         return config
-    store = open_store(home)
+    store = open_registry(home)
     version = store.aliases().champion
     if version is None:
         return config

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from feature_repo.history.protocol import Event, HistoryStore
+from feature_repo.history.protocol import HistoryStore, StoredEvent
 from feature_repo.history.redis import RedisHistory
 from feature_repo.history.sqlite import SQLiteHistory
 
-__all__ = ["Event", "HistoryStore", "RedisHistory", "SQLiteHistory", "open_history"]
+__all__ = ["HistoryStore", "RedisHistory", "SQLiteHistory", "StoredEvent", "open_history"]
 
 
 def open_history(location: str | Path) -> HistoryStore:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from feature_repo.event_codec import Record
-from feature_repo.history.protocol import Event, HistoryStore
+from feature_repo.history.protocol import HistoryStore, StoredEvent
 
 BATCH = 10_000
 
@@ -22,12 +22,12 @@ def apply_events(history: HistoryStore, records: Iterable[Record]) -> int:
     return appended
 
 
-def _events(records: Iterable[Record]) -> Iterator[tuple[str, Event]]:
+def _events(records: Iterable[Record]) -> Iterator[tuple[str, StoredEvent]]:
     for record in records:
         if record["type"] == "event":
             yield (
                 record["user_id"],
-                Event(
+                StoredEvent(
                     record["event_id"],
                     record["item_id"],
                     record["event_type"],

@@ -7,7 +7,7 @@ LIMIT = 1_000
 """Events kept per user, the newest. A model reads 200; the rest is room for late events."""
 
 
-class Event(NamedTuple):
+class StoredEvent(NamedTuple):
     """Something a user did.
 
     Attributes:
@@ -31,7 +31,7 @@ class HistoryStore(Protocol):
     by appending the log again.
     """
 
-    def append(self, user_id: str, event: Event) -> bool:
+    def append(self, user_id: str, event: StoredEvent) -> bool:
         """Put `event` in its place; it is durable and visible to all processes on return.
 
         Returns:
@@ -39,11 +39,11 @@ class HistoryStore(Protocol):
         """
         ...
 
-    def append_many(self, events: Iterable[tuple[str, Event]]) -> int:
+    def append_many(self, events: Iterable[tuple[str, StoredEvent]]) -> int:
         """Append (user_id, event) pairs in one go; returns how many changed something."""
         ...
 
-    def latest(self, user_id: str, n: int) -> list[Event]:
+    def latest(self, user_id: str, n: int) -> list[StoredEvent]:
         """The newest `n` events, oldest first; none for an unknown user."""
         ...
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import redis
 
-from feature_repo.history.protocol import LIMIT, Event
+from feature_repo.history.protocol import LIMIT, StoredEvent
 
 SHARDS = 64
 """All keys of a shard share a hash tag, so that a script's keys meet on one node of a cluster."""
@@ -50,22 +50,24 @@ class RedisHistory:
         self._settle = self._redis.register_script(SETTLE)
         self._forget = self._redis.register_script(FORGET)
 
-    def append(self, user_id: str, event: Event) -> bool:  # noqa: D102
+    def append(self, user_id: str, event: StoredEvent) -> bool:  # noqa: D102
         return bool(self._append(*self._append_call(user_id, event)))
 
-    def append_many(self, events: Iterable[tuple[str, Event]]) -> int:  # noqa: D102
+    def append_many(self, events: Iterable[tuple[str, StoredEvent]]) -> int:  # noqa: D102
         with self._redis.pipeline(transaction=False) as pipeline:
             for user_id, event in events:
                 self._append(*self._append_call(user_id, event), client=pipeline)
             return sum(pipeline.execute())
 
-    def _append_call(self, user_id: str, event: Event) -> tuple[list[str], list[str | bytes | int]]:
+    def _append_call(
+        self, user_id: str, event: StoredEvent
+    ) -> tuple[list[str], list[str | bytes | int]]:
         payload = orjson.dumps(tuple(event))
         return _keys(user_id), [event.event_id, event.timestamp, payload, self._limit, user_id]
 
-    def latest(self, user_id: str, n: int) -> list[Event]:  # noqa: D102
+    def latest(self, user_id: str, n: int) -> list[StoredEvent]:  # noqa: D102
         payloads = self._latest(_keys(user_id)[:2], [n])
-        return [Event(*orjson.loads(payload)) for payload in reversed(payloads)]
+        return [StoredEvent(*orjson.loads(payload)) for payload in reversed(payloads)]
 
     def forget(self, user_id: str) -> int:  # noqa: D102
         return self._forget(_keys(user_id), [user_id])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from feature_repo.history.protocol import LIMIT, Event
+from feature_repo.history.protocol import LIMIT, StoredEvent
 from feature_repo.volume import refuse_network_volume
 
 SCHEMA = """
@@ -66,10 +66,10 @@ class SQLiteHistory:
         with self._writing() as connection:
             connection.executescript(SCHEMA)
 
-    def append(self, user_id: str, event: Event) -> bool:  # noqa: D102
+    def append(self, user_id: str, event: StoredEvent) -> bool:  # noqa: D102
         return self.append_many([(user_id, event)]) == 1
 
-    def append_many(self, events: Iterable[tuple[str, Event]]) -> int:  # noqa: D102
+    def append_many(self, events: Iterable[tuple[str, StoredEvent]]) -> int:  # noqa: D102
         appended = 0
         with self._writing() as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -78,7 +78,7 @@ class SQLiteHistory:
                     appended += self._append(connection, user_id, event)
         return appended
 
-    def _append(self, connection: sqlite3.Connection, user_id: str, event: Event) -> bool:
+    def _append(self, connection: sqlite3.Connection, user_id: str, event: StoredEvent) -> bool:
         row = (user_id, event.timestamp, event.event_id, event.item_id, event.event_type)
         if not connection.execute(INSERT, row).rowcount:
             return False
@@ -88,9 +88,9 @@ class SQLiteHistory:
         connection.execute(MARK, (user_id,))
         return True
 
-    def latest(self, user_id: str, n: int) -> list[Event]:  # noqa: D102
+    def latest(self, user_id: str, n: int) -> list[StoredEvent]:  # noqa: D102
         rows = self._connection().execute(LATEST, (user_id, n)).fetchall()
-        return [Event(*row) for row in reversed(rows)]
+        return [StoredEvent(*row) for row in reversed(rows)]
 
     def forget(self, user_id: str) -> int:  # noqa: D102
         with self._writing() as connection:

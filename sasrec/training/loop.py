@@ -271,7 +271,7 @@ class _Trainer:
         warmup = min(1.0, (progress.total_steps + 1) / max(1, self.config.warmup_steps))
         self.update.set_learning_rate(self.config.learning_rate * warmup)
         if self.graphed is not None:
-            mean_loss, stop = self.graphed(inputs, self._forget()).item(), terminated
+            mean_loss, stop = self.graphed(inputs, self._newest_share()).item(), terminated
             self._check_finite(mean_loss)
         else:
             loss = self.update.backward(inputs)
@@ -279,7 +279,7 @@ class _Trainer:
             mean_loss, stops = self.group.sum(gradients, loss.item(), float(terminated))
             stop = stops > 0
             self._check_finite(mean_loss)
-            self.update.apply(self._forget())
+            self.update.apply(self._newest_share())
         return mean_loss * batch.tokens, stop
 
     def _inputs(self, batch: Batch, negatives: Tensor | None) -> StepInputs:
@@ -295,8 +295,8 @@ class _Trainer:
             None if negatives is None else negatives.to(device),
         )
 
-    def _forget(self) -> float:
-        """One less the decay of Polyak averaging; first steps forget more, having less past."""
+    def _newest_share(self) -> float:
+        """What the averaged weights take of the newest (Polyak): more in the first steps."""
         steps = self.progress.total_steps
         return 1 - min(self.config.averaging, (1 + steps) / (10 + steps))
 

@@ -82,7 +82,7 @@ class NegativeSampler:
         """(T, n) int64, for each event items that its user has not met.
 
         Kang & McAuley 2018, section III-E: negatives are not in the user's sequence. With few
-        items left to a user, one that was met may remain.
+        items left to a user, one that was seen may remain.
 
         Args:
             rows: (T,) int64, the history of each event within `seen`.
@@ -92,6 +92,6 @@ class NegativeSampler:
         event, which = seen.hold(held, rows, negatives).nonzero(as_tuple=True)
         for _ in range(REDRAWS):
             negatives[event, which] = self.draw((len(event),), step_targets)
-            met = seen.hold(held, rows[event], negatives[event, which, None]).flatten()
-            event, which = event[met], which[met]
+            seen_before = seen.hold(held, rows[event], negatives[event, which, None]).flatten()
+            event, which = event[seen_before], which[seen_before]
         return negatives

@@ -64,12 +64,12 @@ class Objective:
         item_matrix: Tensor,
         targets: Tensor,
         negatives: Tensor | None,
-        met: Tensor | None = None,
+        named_items: Tensor | None = None,
     ) -> Tensor:
         """(T,) float32, from hidden states (T, dim) and targets (T,).
 
         Args:
-            met: (U,) the items whose rows `item_matrix` holds, if it does not hold all.
+            named_items: (U,) the items whose rows `item_matrix` holds, if it does not hold all.
         """
         if negatives is None:
             if self.candidates is None:
@@ -78,7 +78,7 @@ class Objective:
                 hidden, item_matrix[self.candidates], self.position[targets]
             )
         if self.config.loss == "sampled_softmax":
-            log_q = self.log_q if met is None else self.log_q[met]
+            log_q = self.log_q if named_items is None else self.log_q[named_items]
             return losses.sampled_softmax(hidden, item_matrix, targets, negatives, log_q)
         positive, negative = losses.candidate_scores(hidden, item_matrix, targets, negatives)
         if self.config.loss == "bpr":

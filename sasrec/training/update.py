@@ -22,7 +22,7 @@ class StepInputs:
         targets: (T,) int64.
         weights: (T,) float32; the loss of the step is their product with the events' losses.
         negatives: (n,) or (T, n) int64; None for a loss that samples none.
-        met: (U,) int64; if given, items, targets and negatives are indices into these items.
+        named_items: (U,) int64; if given, items, targets and negatives are indices into it.
     """
 
     items: Tensor
@@ -31,7 +31,7 @@ class StepInputs:
     targets: Tensor
     weights: Tensor
     negatives: Tensor | None
-    met: Tensor | None = None
+    named_items: Tensor | None = None
 
 
 class Update:
@@ -68,9 +68,11 @@ class Update:
         """Add the step's gradients to the parameters'; the loss, a scalar."""
         bfloat16 = self.config.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
-            matrix, step = self._items_met(inputs)
+            matrix, step = self._named_items(inputs)
             hidden = self.model(step.items, step.cu_seqlens, step.timestamps, matrix)
-            losses = self.objective.losses(hidden, matrix, step.targets, step.negatives, step.met)
+            losses = self.objective.losses(
+                hidden, matrix, step.targets, step.negatives, step.named_items
+            )
         loss = torch.dot(losses, inputs.weights)
         loss.backward()
         return loss.detach()
@@ -95,7 +97,7 @@ class Update:
             else:
                 group["lr"] = rate
 
-    def _items_met(self, inputs: StepInputs) -> tuple[Tensor, StepInputs]:
+    def _named_items(self, inputs: StepInputs) -> tuple[Tensor, StepInputs]:
         """The item matrix and the step's indices into it.
 
         With fewer items in a step than in the catalogue, only their rows are looked up, and once:
@@ -107,7 +109,7 @@ class Update:
         named = torch.cat([inputs.items, inputs.targets, negatives.flatten()])
         if len(named) > self.model.num_items:
             return self.model.item_matrix(), inputs
-        met, index = torch.unique(named, return_inverse=True)
+        named_items, index = torch.unique(named, return_inverse=True)
         tokens = len(inputs.items)
         items, targets, negative_index = index.split([tokens, tokens, negatives.numel()])
         step = replace(
@@ -115,9 +117,9 @@ class Update:
             items=items,
             targets=targets,
             negatives=negative_index.view(negatives.shape),
-            met=met,
+            named_items=named_items,
         )
-        return self.model.item_matrix(met), step
+        return self.model.item_matrix(named_items), step
 
     def _clip_gradients(self) -> None:
         """To the largest norm; on a CPU, where it costs a pass over all of them, only if needed."""

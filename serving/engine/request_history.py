@@ -47,7 +47,7 @@ def by_role(found: UserHistory, roles: Roles, n: int) -> History:
     )
 
 
-def merge(stored: History, recent_items: Sequence[str]) -> History:
+def with_recent_items(stored: History, recent_items: Sequence[str]) -> History:
     """The stored history followed by what the request adds to it.
 
     The caller's list usually repeats the end of the stored one; that overlap counts once.

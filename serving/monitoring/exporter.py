@@ -25,7 +25,7 @@ from serving.monitoring.drift import TrainingSnapshot, measure
 from serving.monitoring.gauges import Snapshot
 from serving.monitoring.log_tail import LogTail
 from serving.monitoring.outcomes import ServedList, Window
-from serving.registry import open_store
+from serving.registry import open_registry
 from serving.settings import Settings
 
 PIPELINE_METRICS = (
@@ -66,7 +66,7 @@ class Exporter(Collector):
 
     def __init__(self, settings: Settings, *, window_seconds: float) -> None:
         self._settings = settings
-        self._store = open_store(settings.home, must_exist=True)
+        self._store = open_registry(settings.home, must_exist=True)
         self._tail = LogTail(settings.event_log_location)
         self.window = Window(length=round(window_seconds * 1e6))
         self._versions: dict[str, Version] = {}

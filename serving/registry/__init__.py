@@ -7,10 +7,10 @@ from serving.registry.aliases import Aliases, StaleAliases
 from serving.registry.objects import ObjectModelStore
 from serving.registry.store import ModelStore, RegistryError
 
-__all__ = ["Aliases", "ModelStore", "RegistryError", "StaleAliases", "open_store"]
+__all__ = ["Aliases", "ModelStore", "RegistryError", "StaleAliases", "open_registry"]
 
 
-def open_store(home: Path, *, must_exist: bool = False) -> ModelStore:
+def open_registry(home: Path, *, must_exist: bool = False) -> ModelStore:
     """The model store of the site at `home`, or at `$SASREC_MODELS_URL` when that is set.
 
     With a URL, `<home>/models` is this machine's copy of the versions that it used.

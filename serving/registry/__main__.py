@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sasrec.errors import DataError
-from serving.registry import ModelStore, RegistryError, StaleAliases, open_store, package
+from serving.registry import ModelStore, RegistryError, StaleAliases, open_registry, package
 from serving.registry.bento import bentoml_home
 
 app = typer.Typer(
@@ -131,7 +131,7 @@ def build(version: Version = "champion", home: Home = HOME) -> None:
 @contextmanager
 def _store(home: Path) -> Iterator[ModelStore]:
     try:
-        yield open_store(home, must_exist=True)
+        yield open_registry(home, must_exist=True)
     except (RegistryError, StaleAliases, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from serving.registry import Aliases, open_store
+from serving.registry import Aliases, open_registry
 from serving.release.processes import ServerFailed, running_server
 from serving.security import create_keys
 
@@ -104,7 +104,7 @@ def deploy(
         DeploymentError: the candidate failed; the previous champion still serves.
         StaleAliases: somebody else changed the aliases during the trial.
     """
-    store = open_store(home)
+    store = open_registry(home)
     generation = store.aliases().generation
     report = smoke_test(home, version, known_user=known_user, recent_items=recent_items, log=log)
     return report, store.promote(version, why=why, expected_generation=generation)

@@ -13,11 +13,11 @@ from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
 from serving.engine.engine import Engine
 from serving.engine.recommendation import Recommendation, recommend, recommend_popular
-from serving.engine.request_history import History, by_role, example_users, merge
+from serving.engine.request_history import History, by_role, example_users, with_recent_items
 from serving.engine.routing import choose_policy, ranking_policy, serves_challenger
 from serving.events.history_writer import HistoryWriter, LogKeeper, catch_up
 from serving.events.writer import EventLog, unapplied
-from serving.registry import open_store
+from serving.registry import open_registry
 from serving.schemas import Event, RecommendRequest, ServingStatus
 from serving.settings import Settings
 from serving.worker.admission import Queue
@@ -40,7 +40,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.models = LiveModels(
-            open_store(settings.home),
+            open_registry(settings.home),
             pinned=settings.model_version,
             index_above=settings.index_above,
         )
@@ -120,12 +120,12 @@ class Worker:
     ) -> tuple[History, str | None]:
         """The history to rank with, and why it may lack something."""
         if request.user_id is None:
-            return merge(History.empty(), request.recent_items), None
+            return with_recent_items(History.empty(), request.recent_items), None
         try:
             stored = await self.stored_history(request.user_id, engine)
         except HistoryAway:
-            return merge(History.empty(), request.recent_items), "history"
-        return merge(stored, request.recent_items), None
+            return with_recent_items(History.empty(), request.recent_items), "history"
+        return with_recent_items(stored, request.recent_items), None
 
     def _engine(self, user_id: str | None) -> Engine:
         snapshot = self.models.current

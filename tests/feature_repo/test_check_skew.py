@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_repo.check_skew import check_skew
-from feature_repo.history import Event, open_history
+from feature_repo.history import StoredEvent, open_history
 from feature_repo.mirror import Mirror
 from feature_repo.publish import publish
 from feature_repo.store import current_generation, delete_online
@@ -33,7 +33,7 @@ def make_site(repo_dir, interactions):
 
 def test_a_fresh_publish_has_no_skew_whatever_happened_since(tmp_path, interactions):
     history = make_site(tmp_path, interactions)
-    history.append("u3", Event("e1", "i1", "view", int(END.timestamp() * 1e6) + 1))
+    history.append("u3", StoredEvent("e1", "i1", "view", int(END.timestamp() * 1e6) + 1))
     Mirror(tmp_path, history).run_once()
     report = check_skew(tmp_path, history, sample=200)
     assert report.users == len(interactions["user_id"].unique())
@@ -42,7 +42,7 @@ def test_a_fresh_publish_has_no_skew_whatever_happened_since(tmp_path, interacti
 
 def test_an_event_that_came_late_is_shown_and_no_skew(tmp_path, interactions):
     history = make_site(tmp_path, interactions)
-    history.append("u3", Event("e1", "i1", "view", BEGIN))
+    history.append("u3", StoredEvent("e1", "i1", "view", BEGIN))
     report = check_skew(tmp_path, history)
     assert report.skewed_users == 0
     assert report.differences == [("u3", "late", BEGIN, "view", "i1")]

@@ -12,7 +12,7 @@ import pytest
 from feature_repo.command_line import run
 from feature_repo.event_log import read_log
 from feature_repo.forget import forget, main
-from feature_repo.history import Event, HistoryStore, open_history
+from feature_repo.history import HistoryStore, StoredEvent, open_history
 from feature_repo.inputs import write_days
 from feature_repo.lake.lake import open_lake
 from feature_repo.lake.site_data import take_all_in
@@ -68,7 +68,7 @@ def home(tmp_path, interactions):
     history = open_history(repo_dir / "history.db")
     log = EventLog(tmp_path / "event_log")
     for user in ("u3", "u4"):
-        history.append(user, Event(f"e-{user}", "i1", "view", 1))
+        history.append(user, StoredEvent(f"e-{user}", "i1", "view", 1))
         log.append([logged(user)]).result()
     log.append([served("u3"), served("u4")]).result()
     log.close()
@@ -129,7 +129,7 @@ def test_the_command_looks_where_serving_was_told_to_write(home, monkeypatch, ty
     log.append([logged("u3")]).result()
     log.close()
     history = open_history(home / "elsewhere.db")
-    history.append("u3", Event("e", "i1", "view", 1))
+    history.append("u3", StoredEvent("e", "i1", "view", 1))
     monkeypatch.setenv("SASREC_HOME", str(home))
     monkeypatch.setenv("SASREC_EVENT_LOG", str(home / "elsewhere"))
     monkeypatch.setenv("SASREC_HISTORY", str(home / "elsewhere.db"))

@@ -53,7 +53,7 @@ def after(monkeypatch):
     """The store's time, some seconds from now."""
 
     def set_time(home, seconds):
-        store = type(lease.open_store(home))
+        store = type(lease.open_lease_store(home))
         real = store.now
         monkeypatch.setattr(store, "now", lambda self: real(self) + seconds)
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from feature_repo.history import Event, open_history
+from feature_repo.history import StoredEvent, open_history
 from feature_repo.mirror import Mirror
 from feature_repo.online import OnlineHistory, Unavailable, UserHistory, merge
 from feature_repo.publish import publish
@@ -18,11 +18,11 @@ BEGIN = int(START.timestamp() * 1e6)
 def test_merging_counts_an_event_in_both_once_and_puts_a_late_one_in_its_place():
     snapshot = UserHistory(["a", "b", "d"], ["view"] * 3, [10, 20, 21])
     tail = [
-        Event("e1", "b", "view", 20),
-        Event("e2", "d", "view", 20),  # a tie: the snapshot has it 1 us later
-        Event("e3", "late", "view", 15),
-        Event("e5", "late", "view", 15),  # sent twice under two ids
-        Event("e4", "new", "view", 30),
+        StoredEvent("e1", "b", "view", 20),
+        StoredEvent("e2", "d", "view", 20),  # a tie: the snapshot has it 1 us later
+        StoredEvent("e3", "late", "view", 15),
+        StoredEvent("e5", "late", "view", 15),  # sent twice under two ids
+        StoredEvent("e4", "new", "view", 30),
     ]
     tail.sort(key=lambda event: (event.timestamp, event.event_id))
     merged = merge(snapshot, tail, 10)
@@ -50,8 +50,8 @@ def test_the_next_read_sees_an_append(site, interactions):
     before = online.read("u3", 1000)
     assert len(before.item_ids) == interactions["user_id"].to_pylist().count("u3")
     now = int(END.timestamp() * 1e6)
-    history.append("u3", Event("e1", "fresh", "view", now))
-    history.append("u3", Event("e0", "first", "view", BEGIN - 1))
+    history.append("u3", StoredEvent("e1", "fresh", "view", now))
+    history.append("u3", StoredEvent("e0", "first", "view", BEGIN - 1))
     after = asyncio.run(online.latest("u3", 1000))
     assert after.item_ids == ["first", *before.item_ids, "fresh"]
     assert online.read("new user", 10) == UserHistory([], [], [])
@@ -59,7 +59,7 @@ def test_the_next_read_sees_an_append(site, interactions):
 
 def test_before_the_first_publish_only_the_tail_is_read(tmp_path):
     history = open_history(tmp_path / "history.db")
-    history.append("u", Event("e1", "a", "view", 1))
+    history.append("u", StoredEvent("e1", "a", "view", 1))
     assert OnlineHistory(tmp_path, history).read("u", 5) == UserHistory(["a"], ["view"], [1])
 
 
@@ -119,10 +119,10 @@ def test_the_mirror_brings_feast_up_to_date_again_and_again(site):
     mirror = Mirror(site, history)
     now = int(END.timestamp() * 1e6)
     for number in range(3):
-        history.append("u3", Event(f"e{number}", f"new{number}", "view", now + number))
+        history.append("u3", StoredEvent(f"e{number}", f"new{number}", "view", now + number))
         assert mirror.run_once() == 1
         assert feast_alone(site, "u3").item_ids[-1] == f"new{number}"
-    history.append("u3", Event("late", "late", "view", BEGIN - 1))
+    history.append("u3", StoredEvent("late", "late", "view", BEGIN - 1))
     mirror.run_once()
     expected = OnlineHistory(site, history).read("u3", 1000)
     assert expected.item_ids[0] == "late"
@@ -135,7 +135,7 @@ def test_the_mirror_brings_feast_up_to_date_again_and_again(site):
 def test_the_mirror_starts_over_after_a_publish(site, interactions):
     history = open_history(site / "history.db")
     mirror = Mirror(site, history)
-    history.append("u3", Event("e", "new", "view", int(END.timestamp() * 1e6)))
+    history.append("u3", StoredEvent("e", "new", "view", int(END.timestamp() * 1e6)))
     mirror.run_once()
     publish(site, interactions=interactions, items=None, impressions=None, cutoffs=None, as_of=END)
     assert feast_alone(site, "u3").item_ids[-1] != "new"

@@ -10,7 +10,7 @@ import pytest
 from feature_repo.inputs import write_days
 from feature_repo.online_load import ONLINE_VIEWS
 from feature_repo.publish import publish
-from feature_repo.store import ONLINE_DATABASE, current_generation, open_store
+from feature_repo.store import ONLINE_DATABASE, current_generation, open_feature_store
 from sasrec.data.schema import ITEMS, TIMESTAMP
 from tests.feature_repo.small_history import END, START
 from tests.feature_repo.test_incremental import before
@@ -61,7 +61,9 @@ def test_it_equals_what_feast_materialises(tmp_path, days):
         for table in {name for name, *_ in ours}:
             connection.execute(f'DELETE FROM "{table}"')
     views = list(ONLINE_VIEWS)
-    open_store(generation).materialize(datetime(1970, 1, 1, tzinfo=UTC), END, feature_views=views)
+    open_feature_store(generation).materialize(
+        datetime(1970, 1, 1, tzinfo=UTC), END, feature_views=views
+    )
     assert held(generation) == ours
 
 

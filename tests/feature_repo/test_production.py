@@ -5,7 +5,7 @@ import pyarrow as pa
 from feature_repo.check_skew import check_skew
 from feature_repo.extract import sequences_as_of
 from feature_repo.forget import forget
-from feature_repo.history import Event, open_history
+from feature_repo.history import StoredEvent, open_history
 from feature_repo.lake.lake import open_lake
 from feature_repo.mirror import Mirror
 from feature_repo.online import OnlineHistory
@@ -33,7 +33,7 @@ def run(repo_dir, interactions):
 def test_published_read_mirrored_checked_and_forgotten(tmp_path, interactions, redis_url, server):
     run(tmp_path, interactions)
     history = open_history(redis_url)
-    history.append("u3", Event("e1", "fresh", "view", int(END.timestamp() * 1e6)))
+    history.append("u3", StoredEvent("e1", "fresh", "view", int(END.timestamp() * 1e6)))
     served = OnlineHistory(tmp_path, history).read("u3", 1000)
     asked = pa.table({"user_id": ["u3"], "cutoff": pa.array([END], TIMESTAMP)})
     trained = sequences_as_of(tmp_path, asked)["item_ids"][0].as_py()
@@ -41,7 +41,7 @@ def test_published_read_mirrored_checked_and_forgotten(tmp_path, interactions, r
 
     mirror = Mirror(tmp_path, history)
     assert mirror.run_once() == 1
-    history.append("u3", Event("e0", "late", "view", 1))
+    history.append("u3", StoredEvent("e0", "late", "view", 1))
     mirror.run_once()
     alone = OnlineHistory(tmp_path, open_history(tmp_path / "empty.db")).read("u3", 1000)
     assert alone.item_ids == ["late", *trained, "fresh"]

@@ -12,7 +12,7 @@ import pytest
 from feature_repo.extract import sequences_as_of
 from feature_repo.profiles import PROFILE_SETTING
 from feature_repo.publish import publish
-from feature_repo.store import current_generation, open_store
+from feature_repo.store import current_generation, open_feature_store
 from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError
 from tests.feature_repo.small_history import END
@@ -35,7 +35,7 @@ def _publish(repo_dir, interactions, as_of):
 
 def _online(repo_dir, user):
     return (
-        open_store(current_generation(repo_dir))
+        open_feature_store(current_generation(repo_dir))
         .get_online_features(
             features=["user_sequence:item_ids", "user_stats:events"],
             entity_rows=[{"user_id": user}],

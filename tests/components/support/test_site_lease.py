@@ -40,7 +40,7 @@ def pod(monkeypatch):
 
 def expire(home):
     """Let the holder be silent for too long."""
-    store = lease.open_store(home)
+    store = lease.open_lease_store(home)
     newest = store.generations()[-1]
     claim = lease.Claim.parse(store.read(newest)[0])
     store.write(newest, replace(claim, seconds=1e-9).to_bytes())

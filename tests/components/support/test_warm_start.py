@@ -8,7 +8,7 @@ from components.support.warm_start import choose_warm_start
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
-from serving.registry import open_store
+from serving.registry import open_registry
 
 EARLIER, CUT, LATER = (f"2026-01-0{day}T00:00:00+00:00" for day in (1, 2, 3))
 SMALL = ("model.dim=16", "model.heads=2", "model.blocks=1")
@@ -29,7 +29,7 @@ def site(tmp_path):
             torch.manual_seed(0)
             model = SASRec(settings().model, 3)
             Recommender(model, Vocabulary(["a", "b", "c"])).save(tmp_path / "model")
-            store = open_store(self.home)
+            store = open_registry(self.home)
             version = store.register(tmp_path / "model", metadata=metadata)
             store.promote(version)
             return version

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from feature_repo.history import Event, RedisHistory, SQLiteHistory
+from feature_repo.history import RedisHistory, SQLiteHistory, StoredEvent
 
 LIMIT = 50
 
@@ -20,7 +20,7 @@ def location(request, tmp_path):
     return tmp_path / "history.db"
 
 
-def open_store(location, limit=LIMIT):
+def open_history_at(location, limit=LIMIT):
     if isinstance(location, str):
         return RedisHistory(location, limit=limit)
     return SQLiteHistory(location, limit=limit)
@@ -28,14 +28,14 @@ def open_store(location, limit=LIMIT):
 
 @pytest.fixture
 def store(location):
-    store = open_store(location)
+    store = open_history_at(location)
     store.clear()
     yield store
     store.close()
 
 
-def event(number: int, timestamp: int | None = None) -> Event:
-    return Event(
+def event(number: int, timestamp: int | None = None) -> StoredEvent:
+    return StoredEvent(
         f"e{number:06}", f"i{number % 7}", "view", number if timestamp is None else timestamp
     )
 
@@ -108,8 +108,8 @@ def test_a_user_stays_changed_until_the_latest_revision_is_settled(store):
     assert store.changed(10) == []
 
 
-def _write(location, writer: int, events: list[Event], acknowledged) -> None:
-    store = open_store(location, limit=10_000)
+def _write(location, writer: int, events: list[StoredEvent], acknowledged) -> None:
+    store = open_history_at(location, limit=10_000)
     for item in events:
         store.append("u", item)
         acknowledged[writer] += 1
@@ -117,7 +117,7 @@ def _write(location, writer: int, events: list[Event], acknowledged) -> None:
 
 def test_four_writers_with_kills_lose_nothing_and_repeat_nothing(location):
     """Each writer is killed twice at a random moment, then starts over from its first event."""
-    open_store(location).clear()
+    open_history_at(location).clear()
     context = multiprocessing.get_context("fork")
     rng = random.Random(0)
     batches = []
@@ -141,7 +141,9 @@ def test_four_writers_with_kills_lose_nothing_and_repeat_nothing(location):
             process.join(200)
     assert all(process.exitcode == 0 for process in writers)
     assert sum(acknowledged) > 1000, "the killed writers had begun"
-    assert open_store(location, limit=10_000).latest("u", 10_000) == [event(n) for n in range(1000)]
+    assert open_history_at(location, limit=10_000).latest("u", 10_000) == [
+        event(n) for n in range(1000)
+    ]
 
 
 def _wait_for(acknowledged, count: int) -> None:

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import fsspec
 import pytest
 
-from serving.registry import RegistryError, StaleAliases, open_store
+from serving.registry import RegistryError, StaleAliases, open_registry
 from serving.registry.aliases import Aliases
 from serving.registry.objects import ObjectAliases, ObjectModelStore
 from serving.worker.hot_swap import LiveModels
@@ -155,9 +155,9 @@ def test_a_site_follows_the_url_in_the_environment(machine, model_dir, tmp_path,
     trainer.promote(version)
     home = tmp_path / "worker"
     with pytest.raises(RegistryError, match="no models here"):
-        open_store(home, must_exist=True)
+        open_registry(home, must_exist=True)
     monkeypatch.setenv("SASREC_MODELS_URL", URL)
-    models = LiveModels(open_store(home, must_exist=True))
+    models = LiveModels(open_registry(home, must_exist=True))
     assert models.current.champion.version == version
     models.close()
     assert (home / "models" / version / "model.safetensors").exists()

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from feature_repo.history import Event, open_history
+from feature_repo.history import StoredEvent, open_history
 from feature_repo.publish import publish
 from sasrec.data.roles import Roles
 from sasrec.data.schema import INTERACTIONS
@@ -59,13 +59,17 @@ def test_stored_users_get_what_the_model_gives_offline(settings, model_dir):
 
 def test_what_happened_after_the_publish_is_no_difference(settings, model_dir):
     now = int(AS_OF.timestamp() * 1e6) + 1
-    open_history(settings.history_location).append("user-3", Event("e", "item-1", "click", now))
+    open_history(settings.history_location).append(
+        "user-3", StoredEvent("e", "item-1", "click", now)
+    )
     assert serving_parity(model_dir, settings, USERS)["agreement"] == 1
 
 
 def test_an_event_that_only_serving_reads_is_found(settings, model_dir):
     before = int(AS_OF.timestamp() * 1e6) - 1
-    open_history(settings.history_location).append("user-3", Event("e", "item-1", "click", before))
+    open_history(settings.history_location).append(
+        "user-3", StoredEvent("e", "item-1", "click", before)
+    )
     got = serving_parity(model_dir, settings, USERS)
     assert got["agreement"] == pytest.approx(11 / 12)
     assert got["differing"] == ["user-3"]
@@ -76,8 +80,8 @@ def test_what_the_run_does_not_learn_from_is_no_difference(settings, model_dir):
     moment = AS_OF - timedelta(minutes=2)
     at = int(moment.timestamp() * 1e6)
     history = open_history(settings.history_location)
-    history.append("user-3", Event("e", "item-1", "click", at))
-    history.append("user-4", Event("e", "item-1", "dislike", at - 1))
+    history.append("user-3", StoredEvent("e", "item-1", "click", at))
+    history.append("user-4", StoredEvent("e", "item-1", "dislike", at - 1))
     assert serving_parity(model_dir, settings, USERS)["agreement"] == pytest.approx(10 / 12)
     roles = Roles.parse({"dislike": "negative"})
     got = serving_parity(model_dir, settings, USERS, roles=roles, until=moment)
