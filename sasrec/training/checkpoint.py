@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -59,11 +59,18 @@ def load(directory: Path, run: dict[str, Any]) -> Checkpoint | None:
     """The checkpoint of `run` in `directory`; None if there is none yet.
 
     Raises:
-        DataError: the checkpoint there is of another run.
+        DataError: the checkpoint there is of another run, or damaged.
     """
     path = directory / FILE
     if not path.exists():
         return None
+    try:
+        return _read(path, run)
+    except SafetensorError as error:
+        raise DataError(f"{path}: {error}; delete it to train from the start") from None
+
+
+def _read(path: Path, run: dict[str, Any]) -> Checkpoint:
     checkpoint = Checkpoint({}, {}, {}, {}, {}, {})
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
