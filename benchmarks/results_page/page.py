@@ -25,6 +25,7 @@ SUBJECTS = (
     freshness.live,
     pipeline.whole_runs,
     pipeline.stage_times,
+    pipeline.at_scale,
     training.epochs,
     training.large_catalogue,
     training.on_a_gpu,

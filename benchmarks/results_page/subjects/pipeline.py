@@ -51,5 +51,38 @@ def stage_times() -> Subject:
     return Subject("Seconds a stage", "The runs above, on two cores.", rows)
 
 
+NIGHTS = {"full": "a first night", "day": "the night after, one day more"}
+
+
+def at_scale() -> Subject:
+    """Stages from interactions to training sequences, at growing sizes."""
+    record = read("pipeline-scale")
+    rows = []
+    for size, parts in record.items():
+        for part, label in NIGHTS.items():
+            if part not in parts:
+                continue
+            measured = parts[part]["measured"]
+            total = sum(stage["seconds"] for stage in measured.values())
+            stages = ", ".join(f"{name} {number(s['seconds'])}" for name, s in measured.items())
+            peak = max(stage["peak_gib"] for stage in measured.values())
+            rows.append(
+                Row(
+                    f"{label}, {int(size) / 1e6:g} M events: s (largest stage, GiB)",
+                    f"{number(total)} ({number(peak)}): {stages}",
+                    source(parts[part]),
+                )
+            )
+    return Subject(
+        "From interactions to training sequences, by size",
+        "A simulated shop of 60 days, 100 events a user, 50,000 items; each stage a process of its "
+        "own, SQLite as the online store.",
+        rows,
+        notes="A day of this shop touches nearly every user, so the night after loads nearly as "
+        "many entities as the first, and writes nearly all sequences anew. Nearly half of "
+        "`publish_features` is Feast's SQLite store, which takes some 5,000 entities a second.",
+    )
+
+
 def _figures(metrics: dict[str, float]) -> str:
     return f"{share(metrics['ndcg@10'])} / {share(metrics['hr@10'])}"
