@@ -1,8 +1,9 @@
 """Two nights of a schedule on a cluster, from the compiled file to a served model.
 
 The cluster is `tests.components.kfp`, which refuses what Kubeflow Pipelines and Argo refuse; the
-components run for real. What `deploy/platform.yaml` points them at is a simulated Pushgateway and a
-simulated Kubernetes API server with serving's Deployment and Service, which want an API key.
+components run for real, on a real Redis. What else `deploy/platform.yaml` points them at is a
+simulated Pushgateway and a simulated Kubernetes API server with serving's Deployment and Service,
+which want an API key.
 """
 
 import dataclasses
@@ -33,6 +34,7 @@ from tests.components.kfp import KfpServer
 from tests.components.kfp.access import Access
 from tests.components.kfp.argo import Clock, Phase
 from tests.components.kfp.workflow import Installation
+from tests.feature_repo.redis_server import running_redis
 from tests.json_server import running
 from tests.pushgateway import Pushgateway
 from tests.serving import kubernetes_server
@@ -41,6 +43,7 @@ pytestmark = pytest.mark.timeout(900)
 
 FIRST = datetime(2026, 1, 3, 3, 30, tzinfo=UTC)
 SECOND = datetime(2026, 1, 4, 3, 30, tzinfo=UTC)
+THIRD = datetime(2026, 1, 5, 3, 30, tzinfo=UTC)
 API_KEY = "only-for-the-smoke-test"
 
 
@@ -90,12 +93,21 @@ def kubeflow(server):
 
 
 @pytest.fixture
-def installation(tmp_path):
+def redis(tmp_path):
+    """The Secret of a Redis, which holds features and histories."""
+    (tmp_path / "redis").mkdir()
+    with running_redis(tmp_path / "redis") as url:
+        address = url.removeprefix("redis://").removesuffix("/0")
+        yield {"connection": address, "url": url}
+
+
+@pytest.fixture
+def installation(tmp_path, redis):
     return Installation(
         clock=Clock(FIRST),
         folder=tmp_path / "artifacts",
         access=Access.of_manifests("base", "profile"),
-        secrets={"sasrec-api-keys": {"rollout": API_KEY}},
+        secrets={"sasrec-api-keys": {"rollout": API_KEY}, "sasrec-redis": redis},
     )
 
 
@@ -111,8 +123,8 @@ def package(tmp_path, gateway, serving):
         "mount_path": str(tmp_path / "home"),
         "pushgateway": address,
         "serving_namespace": "sasrec",
-        "secrets": [],
-        "environment": {
+        "environment": platform["environment"]
+        | {
             "OMP_NUM_THREADS": "1",
             "KUBECONFIG": str(tmp_path / "kubeconfig"),
             "SASREC_ROLLOUT_URL": url,
@@ -206,6 +218,16 @@ def test_two_nights_with_failures_and_a_held_model_end_in_a_served_one(
     models = ModelStore(tmp_path / "home" / "models")
     assert models.aliases().champion == version
     assert cluster.image == IMAGE
+
+    # Night three: nobody did anything, so nothing is trained and nothing changes.
+    installation.clock.now = THIRD
+    installation.faults = {}
+    unchanged_id = server.tick("nightly", THIRD)
+    unchanged = server.execute(unchanged_id, installation)
+    assert kubeflow.status(unchanged_id).outcome is Outcome.UNCHANGED, unchanged.logs
+    assert "train" not in unchanged.nodes
+    assert "/metrics/job/sasrec-pipeline/outcome/unchanged" in pushgateway.received
+    assert models.aliases().champion == version
 
 
 def test_a_failed_night_is_reported_as_failed_and_changes_nothing(
