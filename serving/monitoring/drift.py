@@ -163,7 +163,7 @@ def _top_score(recommender: Recommender, histories: PackedSequences, start: int,
         items, np.array([0, len(items)], dtype=np.int32), histories.timestamps[start:end]
     )
     scores = recommender.logits(history)[0]
-    scores[torch.from_numpy(items)] = -torch.inf
+    scores[items.tolist()] = -torch.inf
     return float(scores.max())
 
 
