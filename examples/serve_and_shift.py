@@ -40,7 +40,9 @@ with tempfile.TemporaryDirectory() as folder:
     settings = {"SASREC_API_KEYS": str(home / "api_keys.json"), "SASREC_EPSILON": "0"}
     with (
         running_server(home, log=Path(folder) / "server.log", settings=settings) as url,
-        httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}) as client,
+        httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {key}"}, trust_env=False
+        ) as client,
     ):
 
         def recommended() -> list[str]:

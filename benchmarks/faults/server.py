@@ -65,7 +65,7 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                if httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).status_code == 200:
                     return
             except httpx.TransportError:
                 time.sleep(0.1)
@@ -112,7 +112,9 @@ class Server:
 
     def client(self) -> httpx.Client:
         """A caller with the admin key."""
-        return httpx.Client(base_url=self.url, headers=self.site.headers, timeout=30)
+        return httpx.Client(
+            base_url=self.url, headers=self.site.headers, timeout=30, trust_env=False
+        )
 
     def series(self) -> dict[str, float]:
         """All series of `/metrics`."""

@@ -64,7 +64,9 @@ def _client_of_each_worker(server: Running) -> Iterator[list[httpx.Client]]:
         found: dict[int, httpx.Client] = {}
         while len(found) < WORKERS:
             client = httpx.Client(
-                base_url=f"http://{HOST}:{server.port}", headers=dict(server.headers)
+                base_url=f"http://{HOST}:{server.port}",
+                headers=dict(server.headers),
+                trust_env=False,
             )
             stack.enter_context(client)
             stream = client.get("/livez").extensions["network_stream"]

@@ -106,7 +106,7 @@ async def _live(
     headers = {"Authorization": f"Bearer {key}"}
     limits = httpx.Limits(max_connections=600)
     async with httpx.AsyncClient(
-        base_url=service, headers=headers, timeout=30, limits=limits
+        base_url=service, headers=headers, timeout=30, limits=limits, trust_env=False
     ) as client:
         crowd, stop = Crowd(storefront, client), asyncio.Event()
         visiting = asyncio.create_task(crowd.run(visits_per_second=visits, stop=stop))
@@ -122,7 +122,7 @@ async def _live(
 
 async def _show(incident: Incident, home: Path, crowd: Crowd, prometheus: str) -> None:
     alert = ALERT[incident]
-    async with httpx.AsyncClient(base_url=prometheus, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=prometheus, timeout=30, trust_env=False) as client:
         alerts = Alerts(client)
         say(f"The crowd settles, so that there is something to compare with ({WINDOW / 2:.0f} s)")
         await asyncio.sleep(WINDOW / 2)

@@ -76,7 +76,9 @@ def smoke_test(
                 },
             ) as url:
                 ready = time.monotonic() - started
-                with httpx.Client(base_url=url, headers=headers, timeout=10) as client:
+                with httpx.Client(
+                    base_url=url, headers=headers, timeout=10, trust_env=False
+                ) as client:
                     return DeploymentReport(
                         version=version,
                         seconds_to_ready=round(ready, 2),

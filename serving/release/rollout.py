@@ -229,7 +229,9 @@ def _wait_until_served(settings: RolloutSettings, version: str) -> None:
     """
     deadline = time.monotonic() + min(settings.timeout_seconds, 60)
     headers = {"Authorization": f"Bearer {settings.api_key}"}
-    with httpx.Client(base_url=settings.service_url, headers=headers, timeout=5) as service:
+    with httpx.Client(
+        base_url=settings.service_url, headers=headers, timeout=5, trust_env=False
+    ) as service:
         while True:
             problem = _ask(service, version)
             if not problem:
