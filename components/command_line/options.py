@@ -84,11 +84,12 @@ def configuration(
     """
     data: dict[str, Any] = {
         "dataset": dataset,
-        "data_dir": data_dir and data_dir.resolve(),
+        "data_dir": data_dir and data_dir.absolute(),
         "columns": pairs(columns),
     }
     if dataset is not None and dataset not in sources.NAMED:
-        data["dataset"] = str(Path(dataset).resolve())
+        # Links keep their names: caches link `events.csv` to a file named by its digest.
+        data["dataset"] = str(Path(dataset).absolute())
     sections: dict[str, dict[str, Any]] = {"data": data, "split": {"kind": split.value}}
     if refresh:  # of what is new; the refit then learns from all of it
         sections["refresh"] = {"enabled": True}
