@@ -3,7 +3,6 @@
 from small_site import EASY_GATES
 
 from components.command_line.options import SplitKind, configuration
-from components.support.settings import build_config
 
 
 def test_a_linked_file_keeps_its_name(tmp_path, monkeypatch):
@@ -17,4 +16,3 @@ def test_a_linked_file_keeps_its_name(tmp_path, monkeypatch):
     run = configuration("events.csv", None, None, SplitKind.GLOBAL_TIME, "default", None, gates)
     assert run.data.dataset == str(tmp_path / "events.csv")
     assert run.site == "events"
-    assert build_config().site == "simulated"
