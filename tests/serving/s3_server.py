@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from s3fs import S3FileSystem
 from werkzeug.serving import make_server
 
 from tests.json_server import in_a_thread
@@ -26,8 +27,12 @@ def running() -> Iterator[str]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     application = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", 0, application, threaded=False)
-    with in_a_thread(server):
-        yield f"http://127.0.0.1:{server.server_port}"
+    try:
+        with in_a_thread(server):
+            yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        # Those made meanwhile lead to this server, and would be handed to the tests after.
+        S3FileSystem.clear_instance_cache()
 
 
 @contextlib.contextmanager
@@ -38,8 +43,11 @@ def running_apart() -> Iterator[str]:
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
-        yield server.stdout.readline().strip()
-        server.communicate()  # the end of its input ends it
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.communicate()  # the end of its input ends it
+            S3FileSystem.clear_instance_cache()
 
 
 if __name__ == "__main__":
