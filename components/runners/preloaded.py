@@ -10,6 +10,12 @@ from typing import IO
 
 from kfp.local import subprocess_task_handler
 
+from sasrec.resources import cores
+
+POLITE = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": str(cores())}
+"""Threads that wait for each other sleep. Spinning, as is OpenMP's default, each would hold a core
+that the one it waits for needs, where something else is at work too."""
+
 
 @contextlib.contextmanager
 def preloaded_stages(log: IO[str]) -> Iterator[None]:
@@ -24,6 +30,7 @@ def preloaded_stages(log: IO[str]) -> Iterator[None]:
     server = subprocess.Popen(
         [sys.executable, "-m", "components.runners.stage_server", str(answer)],
         stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, pass_fds=[answer],
+        env=POLITE | os.environ,
     )  # fmt: skip
     os.close(answer)
     started_by_kfp = subprocess_task_handler.run_local_subprocess

@@ -20,7 +20,7 @@ def describe_itself(secret: str) -> str:
     imported = "torch" in sys.modules
     import torch
 
-    return f"{os.getpid()} {imported} {torch.zeros(2).sum():g}"
+    return f"{os.getpid()} {imported} {torch.zeros(2).sum():g} {os.environ['OMP_WAIT_POLICY']}"
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -41,7 +41,7 @@ def test_stages_share_imports_and_nothing_else_and_a_crash_ends_one_of_them(tmp_
         first = describe_itself(secret="one").output.split()
         crashed = die(status=9)
         second = describe_itself(secret="two").output.split()
-    assert first[1:] == second[1:] == ["True", "0"]
+    assert first[1:] == second[1:] == ["True", "0", "PASSIVE"]
     assert len({first[0], second[0], str(os.getpid())}) == 3
     assert crashed.outputs == {}
     printed = (tmp_path / "log").read_text()
