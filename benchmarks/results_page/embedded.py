@@ -38,7 +38,7 @@ class Picked:
 
 PICKED = (
     Picked(
-        "what ships, refit on everything, simulated shop: NDCG@10 of the next event / of all after (s)",
+        "a refit on everything, simulated shop: NDCG@10 of the next event / of all after (s)",
         freshness.refits,
         "simulated shop: refit from scratch, the same epochs",
     ),
