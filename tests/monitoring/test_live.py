@@ -118,7 +118,7 @@ def system(tmp_path_factory) -> Iterator[tuple[Live, Visiting]]:
     with stage("deploy", str(folder / "run")):
         pass
     (folder / "run" / "skew.json").write_text('{"users": 200, "skewed_users": 0}')
-    write_outcome(home, folder / "run", succeeded=True)
+    write_outcome(home, folder / "run")
     port, exporter_port = free_port(), free_port()
     with (
         running_server(home, log=folder / "service.log", settings=SETTINGS) as service,
