@@ -26,8 +26,8 @@ QUICK = (
     "model.dim=32",
     "model.blocks=1",
     "model.max_length=50",
-    "train.epochs=6",
-    "train.learning_rate=0.005",
+    "train.epochs=3",
+    "train.learning_rate=0.01",
     "train.batch_tokens=512",
 )
 

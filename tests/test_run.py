@@ -213,7 +213,7 @@ def _a_day_at_the_service(site) -> tuple[list[str], set[tuple[str, str]]]:
         running_server(
             site.home, log=site.folder / "day.log", settings={"SASREC_INSECURE": "true"}
         ) as url,
-        httpx.Client(base_url=url, timeout=30) as client,
+        httpx.Client(base_url=url, timeout=30, trust_env=False) as client,
     ):
 
         def tell(**event: str) -> None:

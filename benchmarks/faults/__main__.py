@@ -16,25 +16,37 @@ import typer
 
 from benchmarks.faults.disk import fail_fsync, fill_disk
 from benchmarks.faults.history_away import take_history_away
-from benchmarks.faults.hostile import hostile_bodies, random_paths_and_users, read_by_schema
+from benchmarks.faults.hostile import (
+    hostile_bodies,
+    random_paths_and_users,
+    read_by_schema,
+    server_to_annoy,
+)
 from benchmarks.faults.kills import kill_under_load
-from benchmarks.faults.site import make_site
+from benchmarks.faults.server import Server
+from benchmarks.faults.site import Site, make_site
 from benchmarks.faults.swap import swap_under_load
 from benchmarks.provenance import provenance
 
 RESULT = Path(__file__).parents[1] / "results" / "faults.json"
+Result = dict[str, Any]
 
-FAULTS: dict[str, Callable[..., dict[str, Any]]] = {
+
+def _annoyed(site: Site, folder: Path, *, by: Callable[[Server], Result]) -> Result:
+    with server_to_annoy(site, folder) as server:
+        return by(server)
+
+
+FAULTS: dict[str, Callable[..., Result]] = {
     "swap": partial(swap_under_load, swaps=20, rollbacks=4),
     "kills": partial(kill_under_load, kills=100, whole_server_every=2),
     "history_away": partial(take_history_away, seconds=15.0),
     "disk_full": partial(fill_disk, refusals=500),
     "fsync_fails": partial(fail_fsync, refusals=500),
-    "hostile_bodies": partial(hostile_bodies, bodies=10_000, huge=20),
-    "random_paths": partial(random_paths_and_users, requests=1_000),
-    "schema": partial(read_by_schema, examples=300),
+    "hostile_bodies": partial(_annoyed, by=partial(hostile_bodies, bodies=10_000, huge=20)),
+    "random_paths": partial(_annoyed, by=partial(random_paths_and_users, requests=1_000)),
+    "schema": partial(_annoyed, by=partial(read_by_schema, examples=300)),
 }
-Result = dict[str, Any]
 
 
 def targets(name: str, result: Result) -> dict[str, bool]:

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,19 +26,27 @@ WARM_UP = 20  # random requests until every route, outcome and policy has been m
 CANARY = "canary-4711-user"
 
 
-def hostile_bodies(site: Site, folder: Path, *, bodies: int, huge: int) -> dict[str, Any]:
+@contextmanager
+def server_to_annoy(site: Site, folder: Path) -> Iterator[Server]:
+    """One worker, whose memory and whose series tell."""
+    # Whether one of few users is among the gold ones is chance, and theirs is a policy of its own.
+    settings = {"SASREC_GOLD_SHARE": "0"}
+    with Server(site, folder / "server.log", workers=1, settings=settings) as server:
+        yield server
+
+
+def hostile_bodies(server: Server, *, bodies: int, huge: int) -> dict[str, Any]:
     """Send `bodies` bodies that break the rules, and `huge` of 50 MB, and watch the memory."""
-    with Server(site, folder / "server.log", workers=1) as server:
-        [worker] = server.workers()
-        statuses: Counter[int] = Counter()
-        memory = [worker.memory_info().rss]
-        for tenth in range(10):
-            statuses += _send_all(server, range(bodies * tenth // 10, bodies * (tenth + 1) // 10))
-            memory.append(worker.memory_info().rss)
-        huge_statuses = Counter(_send_huge(server, number) for number in range(huge))
-        time.sleep(0.5)
+    [worker] = server.workers()
+    statuses: Counter[int] = Counter()
+    memory = [worker.memory_info().rss]
+    for tenth in range(10):
+        statuses += _send_all(server, range(bodies * tenth // 10, bodies * (tenth + 1) // 10))
         memory.append(worker.memory_info().rss)
-        alive = server.workers() == [worker]
+    huge_statuses = Counter(_send_huge(server, number) for number in range(huge))
+    time.sleep(0.5)
+    memory.append(worker.memory_info().rss)
+    alive = server.workers() == [worker]
     return {
         "bodies": bodies,
         "huge_bodies": huge,
@@ -123,24 +133,21 @@ def _send_huge(server: Server, number: int) -> int:
         connection.close()
 
 
-def random_paths_and_users(site: Site, folder: Path, *, requests: int) -> dict[str, Any]:
+def random_paths_and_users(server: Server, *, requests: int) -> dict[str, Any]:
     """Ask random paths and for random users, one of them a canary that no log may name."""
-    log = folder / "server.log"
-    # Whether one of few users is among the gold ones is chance, and theirs is a policy of its own.
-    with Server(site, log, workers=1, settings={"SASREC_GOLD_SHARE": "0"}) as server:
-        for number in range(WARM_UP):
-            _wander(server, number)
-        server.series()  # reading them is a request, too
-        before = set(server.series())
-        for number in range(WARM_UP, WARM_UP + requests):
-            _wander(server, number)
-        after = set(server.series())
+    for number in range(WARM_UP):
+        _wander(server, number)
+    server.series()  # reading them is a request, too
+    before = set(server.series())
+    for number in range(WARM_UP, WARM_UP + requests):
+        _wander(server, number)
+    after = set(server.series())
     return {
         "requests": requests,
         "series_before": len(before),
         "series_after": len(after),
         "new_series": sorted(after - before),
-        "canary_in_logs": log.read_text(errors="replace").count(CANARY),
+        "canary_in_logs": server.log.read_text(errors="replace").count(CANARY),
     }
 
 
@@ -160,7 +167,7 @@ def _wander(server: Server, number: int) -> None:
         client.get("/v1/history", params={"user_id": user})
 
 
-def read_by_schema(site: Site, folder: Path, *, examples: int) -> dict[str, Any]:
+def read_by_schema(server: Server, *, examples: int) -> dict[str, Any]:
     """Let schemathesis derive requests from the OpenAPI document and check every answer.
 
     Raises:
@@ -169,15 +176,14 @@ def read_by_schema(site: Site, folder: Path, *, examples: int) -> dict[str, Any]
     program = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
     if program is None:
         raise FileNotFoundError("schemathesis is not installed; it is among the extra 'dev'")
-    with Server(site, folder / "server.log", workers=1) as server:
-        done = subprocess.run(
-            [
-                program, "run", f"{server.url}/openapi.json", "--seed", "1",
-                "--max-examples", str(examples),
-                "--header", f"Authorization: Bearer {site.key}",
-            ],
-            capture_output=True, text=True, check=False, cwd=folder,
-        )  # fmt: skip
+    done = subprocess.run(
+        [
+            program, "run", f"{server.url}/openapi.json", "--seed", "1",
+            "--max-examples", str(examples),
+            "--header", f"Authorization: Bearer {server.site.key}",
+        ],
+        capture_output=True, text=True, check=False, cwd=server.log.parent,
+    )  # fmt: skip
     generated = [line for line in done.stdout.splitlines() if "generated" in line]
     return {
         "examples_per_operation": examples,

@@ -30,6 +30,7 @@ def swap_under_load(site: Site, folder: Path, *, swaps: int, rollbacks: int) -> 
     skews, switches, back, refused = [], [], [], Counter[str]()
     seed = 0
     with Server(site, folder / "server.log", workers=WORKERS) as server, Load(server) as load:
+        server.wait_for_workers()
         _settle(load, _champion(site))
         for kind in damage.KINDS:
             seed += 1

@@ -22,6 +22,8 @@ from pathlib import Path
 from kfp.dsl.executor_main import executor_main
 
 COMPONENTS = Path(__file__).parents[1]
+# Of libraries that import these at their first use: seconds, and for every stage again.
+IMPORTED_AT_USE = ("torch._dynamo", "sklearn.isotonic")
 
 
 def imported_within(source: str) -> list[str]:
@@ -38,9 +40,12 @@ def imported_within(source: str) -> list[str]:
 def serve(answers: int) -> None:
     """Run one component per line of stdin: `{"source": ..., "arguments": [...]}`."""
     later = [
-        name
-        for path in sorted(COMPONENTS.glob("*.py"))
-        for name in imported_within(path.read_text())
+        *IMPORTED_AT_USE,  # last, as they are taken from the end
+        *(
+            name
+            for path in sorted(COMPONENTS.glob("*.py"))
+            for name in imported_within(path.read_text())
+        ),
     ]
     with os.fdopen(answers, "w") as out, tempfile.TemporaryDirectory() as folder:
         for line in sys.stdin:

@@ -23,6 +23,7 @@ FILE = "training_snapshot.json"
 BINS = 10
 RECENT_EVENTS = 20_000
 SCORED_HISTORIES = 500
+BATCH = 32  # histories scored at once: a score per item each
 MINIMUM_OBSERVATIONS = 200  # fewer say more about chance than about drift
 _EMPTY = 1e-4  # a bin that holds nothing, so that the logarithm is finite
 
@@ -85,15 +86,12 @@ class TrainingSnapshot(BaseModel):
         events = np.argsort(histories.timestamps, kind="stable")[-RECENT_EVENTS:]
         first = histories.cu_seqlens[np.searchsorted(histories.cu_seqlens, events, "right") - 1]
         warm = np.flatnonzero(events > first)[-SCORED_HISTORIES:]
-        top = [
-            _top_score(recommender, histories, max(first[i], events[i] - longest), events[i])
-            for i in warm
-        ]
+        starts = np.maximum(first[warm], events[warm] - longest)
         return cls(
             item_popularity=Distribution.of(rank[histories.items[events] - 1]),
             popularity_rank=rank.tolist(),
             sequence_length=Distribution.of(np.minimum(events - first, longest)),
-            top_score=Distribution.of(np.array(top)),
+            top_score=Distribution.of(_top_scores(recommender, histories, starts, events[warm])),
         )
 
     def save(self, model_dir: Path) -> None:
@@ -156,15 +154,24 @@ def measure(
     )
 
 
-def _top_score(recommender: Recommender, histories: PackedSequences, start: int, end: int) -> float:
-    """The best score of an item that is not in `start:end`, the history."""
-    items = histories.items[start:end]
-    history = PackedSequences(
-        items, np.array([0, len(items)], dtype=np.int32), histories.timestamps[start:end]
-    )
-    scores = recommender.logits(history)[0]
-    scores[items.tolist()] = -torch.inf
-    return float(scores.max())
+def _top_scores(
+    recommender: Recommender, events: PackedSequences, starts: np.ndarray, ends: np.ndarray
+) -> np.ndarray:
+    """The best score of an item that is not in the history, for each history `start:end`."""
+    best = []
+    for batch in range(0, len(starts), BATCH):
+        spans = list(zip(starts[batch : batch + BATCH], ends[batch : batch + BATCH], strict=True))
+        items = [events.items[start:end] for start, end in spans]
+        histories = PackedSequences(
+            np.concatenate(items),
+            np.cumsum([0, *map(len, items)], dtype=np.int32),
+            np.concatenate([events.timestamps[start:end] for start, end in spans]),
+        )
+        scores = recommender.logits(histories)
+        rows = np.repeat(np.arange(len(items)), histories.lengths)
+        scores[rows, histories.items.tolist()] = -torch.inf
+        best.append(scores.amax(1))
+    return torch.cat(best).numpy() if best else np.empty(0)
 
 
 def _histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:

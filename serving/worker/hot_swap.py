@@ -34,12 +34,15 @@ class Snapshot:
 class LiveModels:
     """Holds the current `Snapshot` and moves it.
 
+    A worker that starts on a broken champion, a disk's fault say, serves the previous one: those
+    that run already go on with theirs, and one that did not start would answer nobody.
+
     Args:
         pinned: serve this version whatever the aliases say, and never swap.
         index_above: items above which a version's index is tried.
 
     Raises:
-        RegistryError: there is no champion, or it is broken.
+        RegistryError: there is no champion, or it is broken and so is the previous one.
     """
 
     def __init__(
@@ -52,13 +55,17 @@ class LiveModels:
         aliases = store.aliases() if pinned is None else Aliases(champion=pinned)
         if aliases.champion is None:
             raise RegistryError(f"{store.root}: no champion yet; run the pipeline first")
+        champion = self._first_engine(aliases)
+        as_told = champion.version == aliases.champion
         self.current = Snapshot(
-            aliases.generation,
-            self._engine(aliases.champion),
+            aliases.generation if as_told else 0,
+            champion,
             self._try_engine(aliases.challenger),
         )
-        self._publish(aliases)
-        self._thread = threading.Thread(target=self._follow, name="hot-swap", daemon=True)
+        metrics.GENERATION.set(self.current.generation)
+        self._thread = threading.Thread(
+            target=self._follow, args=(aliases.generation,), name="hot-swap", daemon=True
+        )
         if pinned is None:
             self._thread.start()
 
@@ -68,8 +75,15 @@ class LiveModels:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _follow(self) -> None:
-        seen = self.current.generation
+    def _first_engine(self, aliases: Aliases) -> Engine:
+        """Of the champion; where that is broken, of the previous one."""
+        assert aliases.champion is not None
+        if aliases.previous is None:
+            return self._engine(aliases.champion)
+        previous = self._try_engine(aliases.champion) or self._try_engine(aliases.previous)
+        return previous or self._engine(aliases.champion)  # which says what is wrong with it
+
+    def _follow(self, seen: int) -> None:
         while not self._stop.wait(POLL_SECONDS):
             try:
                 aliases = self._store.aliases()
@@ -85,7 +99,7 @@ class LiveModels:
         if champion is None:
             return
         self.current = Snapshot(aliases.generation, champion, self._try_engine(aliases.challenger))
-        self._publish(aliases)
+        metrics.GENERATION.set(aliases.generation)
         self._try_engine(aliases.previous)
         held = aliases.versions() | {champion.version}
         self._loaded = {v: engine for v, engine in self._loaded.items() if v in held}
@@ -110,6 +124,3 @@ class LiveModels:
             engine.warm_up()
             self._loaded[version] = engine
         return self._loaded[version]
-
-    def _publish(self, aliases: Aliases) -> None:
-        metrics.GENERATION.set(aliases.generation)

@@ -19,6 +19,7 @@ from benchmarks.faults.kills import kill_under_load
 from benchmarks.faults.server import Server
 from benchmarks.faults.site import make_site
 from benchmarks.faults.swap import WORKERS, swap_under_load
+from serving.release.processes import check_port
 from tests.feature_repo.redis_server import require_redis
 
 
@@ -49,27 +50,7 @@ def test_workers_do_not_outlive_a_killed_supervisor_and_keep_its_port(site, tmp_
         server.kill_supervisor()
         gone, alive = psutil.wait_procs(workers, timeout=60)
         assert (len(gone), alive) == (2, [])
-        server.start()
-
-
-def test_a_request_under_way_is_answered_after_sigterm(site, tmp_path):
-    body = b'{"k": 3}'
-    with Server(site, tmp_path / "server.log", workers=1) as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-        connection.putrequest("POST", "/v1/recommend")
-        for name, value in site.headers.items():
-            connection.putheader(name, value)
-        connection.putheader("Content-Type", "application/json")
-        connection.putheader("Content-Length", str(len(body)))
-        connection.endheaders(body[:4])
-        time.sleep(0.5)  # until the worker has seen it
-        server.terminate()
-        time.sleep(0.5)
-        connection.send(body[4:])
-        response = connection.getresponse()
-        assert response.status == 200
-        assert len(json.loads(response.read())["items"]) == 3
-        assert server.has_ended(within=30)
+        check_port("127.0.0.1", server.port)
 
 
 def test_without_its_history_the_service_answers_degraded_and_recovers(site, tmp_path):
@@ -95,8 +76,15 @@ def test_a_disk_that_takes_no_events_is_a_503_and_loses_none(site, tmp_path, fau
     assert result["refused_and_logged"] == 0
 
 
-def test_hostile_bodies_are_refused_and_leave_nothing_behind(site, tmp_path):
-    result = hostile.hostile_bodies(site, tmp_path, bodies=1_000, huge=4)
+@pytest.fixture(scope="module")
+def annoyed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("annoyed")
+    with hostile.server_to_annoy(make_site(folder / "site"), folder) as server:
+        yield server
+
+
+def test_hostile_bodies_are_refused_and_leave_nothing_behind(annoyed):
+    result = hostile.hostile_bodies(annoyed, bodies=1_000, huge=4)
     assert result["server_errors"] == 0
     assert result["worker_survived"]
     assert set(result["huge_by_status"]) == {"413"}
@@ -104,14 +92,34 @@ def test_hostile_bodies_are_refused_and_leave_nothing_behind(site, tmp_path):
     assert at_the_end < before_the_huge + 20
 
 
-def test_random_paths_and_users_add_no_series_and_no_name_to_a_log(site, tmp_path):
-    result = hostile.random_paths_and_users(site, tmp_path, requests=50)
+def test_random_paths_and_users_add_no_series_and_no_name_to_a_log(annoyed):
+    result = hostile.random_paths_and_users(annoyed, requests=50)
     assert result["series_after"] == result["series_before"]
     assert result["canary_in_logs"] == 0
 
 
-def test_every_answer_is_as_the_openapi_document_says(site, tmp_path):
+def test_every_answer_is_as_the_openapi_document_says(annoyed):
     if not shutil.which("schemathesis", path=Path(sys.executable).parent):
         pytest.skip("needs schemathesis, of the extra 'dev'")
-    result = hostile.read_by_schema(site, tmp_path, examples=20)
+    result = hostile.read_by_schema(annoyed, examples=20)
     assert (result["failures"], result["exit_status"]) == ([], 0)
+
+
+def test_a_request_under_way_is_answered_after_sigterm(annoyed):
+    """The last test of this server."""
+    body = b'{"k": 3}'
+    connection = http.client.HTTPConnection("127.0.0.1", annoyed.port, timeout=30)
+    connection.putrequest("POST", "/v1/recommend")
+    for name, value in annoyed.site.headers.items():
+        connection.putheader(name, value)
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:4])
+    time.sleep(0.5)  # until the worker has seen it
+    annoyed.terminate()
+    time.sleep(0.5)
+    connection.send(body[4:])
+    response = connection.getresponse()
+    assert response.status == 200
+    assert len(json.loads(response.read())["items"]) == 3
+    assert annoyed.has_ended(within=30)

@@ -103,6 +103,20 @@ def test_a_broken_version_is_refused_and_the_old_one_serves_on(live, store, tmp_
     assert serves(live, third)
 
 
+def test_a_worker_that_starts_on_a_broken_champion_serves_the_previous_one(store, tmp_path):
+    first = store.aliases().champion
+    second = register(store.root.parent, tmp_path, seed=2)
+    store.promote(second)
+    damage.truncated_file(store.path(second))
+    live = LiveModels(store)
+    assert live.current.champion.version == first
+    assert metrics.GENERATION._value.get() < store.aliases().generation  # RecoWorkersDisagree
+    live.close()
+    damage.truncated_file(store.path(first))
+    with pytest.raises(RegistryError, match="sha256 differs"):
+        LiveModels(store)
+
+
 def test_a_site_without_a_champion_does_not_start(tmp_path):
     with pytest.raises(RegistryError, match="no champion yet"):
         LiveModels(ModelStore(tmp_path / "models"))
