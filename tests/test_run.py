@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_site import QUICK, Site
 
+import pipeline
 from components.support.fingerprint import model_digest
 from components.support.stage import STAGES, read_stages
 from feature_repo.lake.lake import open_lake
@@ -146,8 +148,6 @@ def test_an_untrained_model_is_held_and_the_champion_stays(site, promoted):
     ("options", "message"),
     [
         (["--dataset", "nowhere.csv"], "nowhere.csv"),
-        (["--set", "train.epoch=3"], "did you mean 'train.epochs'"),
-        (["--run-dir", "/proc/runs"], "cannot write to /proc/runs"),
         (["--refresh", "--home", "HOME/empty"], "no champion to continue from"),
     ],
 )
@@ -155,6 +155,23 @@ def test_bad_input_is_one_line_and_status_2(site, options, message):
     finished = site.run("bad", *(o.replace("HOME", str(site.folder)) for o in options))
     assert finished.returncode == 2, finished.stdout + finished.stderr
     [line] = [line for line in finished.stderr.splitlines() if line]
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "train.epoch=3"], "did you mean 'train.epochs'"),
+        (["--run-dir", "/proc/runs"], "cannot write to /proc/runs"),
+    ],
+)
+def test_bad_options_end_before_anything_runs(site, options, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [*site.command("bad")[1:], *options])
+    with pytest.raises(SystemExit) as ended:
+        pipeline.main()
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert message in line
 
