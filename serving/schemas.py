@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
 MAX_K = 100
+MAX_BATCH = 500
 
 UserId = Annotated[str, Field(min_length=1, max_length=256)]
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
@@ -20,20 +21,21 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+K = Annotated[int, Field(strict=True, ge=1, le=MAX_K), BeforeValidator(_whole)]
+Category = Annotated[str, Field(min_length=1, max_length=256)]
+Excluded = Annotated[list[ItemId], Field(max_length=10_000)]
+
+
 class RecommendRequest(_Message):
     """Who asks, and for what. A user id, recent items, or both; with neither, what is popular."""
 
     user_id: UserId | None = Field(None, description="Known or new; absent for an anonymous list.")
-    k: Annotated[int, Field(strict=True, ge=1, le=MAX_K), BeforeValidator(_whole)] = 10
+    k: K = 10
     recent_items: Annotated[list[ItemId], Field(max_length=1000)] = Field(
         [], description="What the caller saw the user do last, oldest first."
     )
-    exclude: Annotated[list[ItemId], Field(max_length=10_000)] = Field(
-        [], description="Items not to show."
-    )
-    category: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
-        None, description="Only items of this category."
-    )
+    exclude: Excluded = Field([], description="Items not to show.")
+    category: Category | None = Field(None, description="Only items of this category.")
     allow_repeats: bool = Field(
         False, strict=True, description="Also show items of the user's history."
     )
@@ -58,6 +60,43 @@ class RecommendResponse(_Message):
     policy: str
     degraded: str | None = Field(None, description="Why this is not the model's answer, if not.")
     items: list[RecommendedItem]
+
+
+class BatchRequest(_Message):
+    """Lists for many users in one call."""
+
+    requests: Annotated[list[RecommendRequest], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class BatchResponse(_Message):
+    """An answer to each request, in their order."""
+
+    answers: list[RecommendResponse]
+
+
+class SimilarRequest(_Message):
+    """What is next to an item."""
+
+    item_id: ItemId
+    k: K = 10
+    exclude: Excluded = Field([], description="Items not to show.")
+    category: Category | None = Field(None, description="Only items of this category.")
+
+
+class SimilarItem(_Message):
+    """An item and how near it is."""
+
+    item_id: str
+    title: str
+    category: str | None
+    similarity: float = Field(description="Cosine of the two embeddings, in [-1, 1].")
+
+
+class SimilarResponse(_Message):
+    """The nearest items, nearest first."""
+
+    model_version: str
+    items: list[SimilarItem]
 
 
 class Event(_Message):

@@ -68,13 +68,10 @@ class Recommender:
         logits = torch.zeros(len(histories), len(self.vocabulary) + 1, device=device)
         rows = np.flatnonzero(histories.lengths > 0)
         if len(rows):
-            window = histories.select(rows, self.model.config.max_length)
-            hidden = self.model.encode_last(
-                torch.from_numpy(window.items).to(device),
-                torch.from_numpy(window.cu_seqlens).to(device),
-                torch.from_numpy(window.timestamps // MICROSECONDS).to(device),
+            scores = (
+                self.encode(histories.select(rows, self.model.config.max_length))
+                @ self.model.item_matrix().T
             )
-            scores = hidden @ self.model.item_matrix().T
             logits = (
                 scores
                 if len(rows) == len(histories)
@@ -82,6 +79,20 @@ class Recommender:
             )
         logits[:, PADDING] = -torch.inf
         return logits
+
+    @torch.no_grad()
+    def encode(self, histories: PackedSequences) -> Tensor:
+        """Hidden states (B, dim) of the newest events.
+
+        Args:
+            histories: of 1 to `max_length` events each.
+        """
+        device = self.model.norm.weight.device
+        return self.model.encode_last(
+            torch.from_numpy(histories.items).to(device),
+            torch.from_numpy(histories.cu_seqlens).to(device),
+            torch.from_numpy(histories.timestamps // MICROSECONDS).to(device),
+        )
 
     def recommend(
         self, user_or_items: str | Sequence[str], k: int = 10, *, filter_seen: bool = True

@@ -16,15 +16,19 @@ from pydantic.json_schema import models_json_schema
 from sasrec.errors import DataError
 from serving import metrics
 from serving.api import console
-from serving.api.errors import BODY_RESPONSES, RESPONSES, Refusal, install_handlers
+from serving.api.errors import BODY_RESPONSES, NOT_FOUND, RESPONSES, Refusal, install_handlers
 from serving.api.guard import Guard, Limits
 from serving.events.writer import LogUnavailable
 from serving.registry import RegistryError
 from serving.schemas import (
+    BatchRequest,
+    BatchResponse,
     Events,
     EventsAccepted,
     RecommendRequest,
     RecommendResponse,
+    SimilarRequest,
+    SimilarResponse,
 )
 from serving.security import ApiKeys
 from serving.settings import Settings
@@ -78,6 +82,8 @@ def create_app(settings: Settings) -> FastAPI:
     # These answer; FastAPI's own, below, document them. What it does around a handler that reads
     # and writes JSON by itself would cost a tenth of a recommendation.
     app.add_route("/v1/recommend", recommend, methods=["POST"])
+    app.add_route("/v1/recommend/batch", recommend_batch, methods=["POST"])
+    app.add_route("/v1/similar", similar, methods=["POST"])
     app.add_route("/v1/events", record_events, methods=["POST"])
     app.add_api_route(
         "/v1/recommend",
@@ -86,6 +92,22 @@ def create_app(settings: Settings) -> FastAPI:
         response_model=RecommendResponse,
         responses=BODY_RESPONSES,
         openapi_extra=_request_body("RecommendRequest"),
+    )
+    app.add_api_route(
+        "/v1/recommend/batch",
+        recommend_batch,
+        methods=["POST"],
+        response_model=BatchResponse,
+        responses=BODY_RESPONSES,
+        openapi_extra=_request_body("BatchRequest"),
+    )
+    app.add_api_route(
+        "/v1/similar",
+        similar,
+        methods=["POST"],
+        response_model=SimilarResponse,
+        responses=BODY_RESPONSES | NOT_FOUND,
+        openapi_extra=_request_body("SimilarRequest"),
     )
     app.add_api_route(
         "/v1/events",
@@ -104,6 +126,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 RECOMMEND_REQUEST = TypeAdapter(RecommendRequest)
+BATCH_REQUEST = TypeAdapter(BatchRequest)
+SIMILAR_REQUEST = TypeAdapter(SimilarRequest)
 EVENTS: TypeAdapter[Events] = TypeAdapter(Events)
 
 
@@ -128,6 +152,27 @@ async def recommend(request: Request) -> Response:
     except Busy:
         raise Refusal(503, "busy; try again") from None
     return Response(orjson.dumps(answer.response()), media_type="application/json")
+
+
+async def recommend_batch(request: Request) -> Response:
+    """The best next items for up to 500 users or lists of recent items."""
+    batch: BatchRequest = await parse(request, BATCH_REQUEST)
+    try:
+        answers = await request.app.state.worker.recommend_batch(batch.requests)
+    except Busy:
+        raise Refusal(503, "busy; try again") from None
+    content = orjson.dumps({"answers": [answer.response() for answer in answers]})
+    return Response(content, media_type="application/json")
+
+
+async def similar(request: Request) -> Response:
+    """The items nearest to one. These lists are not explored, and not logged."""
+    query: SimilarRequest = await parse(request, SIMILAR_REQUEST)
+    try:
+        found = request.app.state.worker.similar(query)
+    except KeyError:
+        raise Refusal(404, "the model knows no such item", "item_id") from None
+    return Response(found.model_dump_json(), media_type="application/json")
 
 
 async def record_events(request: Request) -> Response:
@@ -163,7 +208,12 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     _, definitions = models_json_schema(
-        [(RecommendRequest, "validation"), (Events, "validation")],
+        [
+            (RecommendRequest, "validation"),
+            (BatchRequest, "validation"),
+            (SimilarRequest, "validation"),
+            (Events, "validation"),
+        ],
         ref_template="#/components/schemas/{model}",
     )
     components = document["components"]

@@ -19,6 +19,9 @@ BODY_RESPONSES = RESPONSES | {
     413: {"model": Problem, "description": "The body is too large."},
     415: {"model": Problem, "description": "The body is not application/json."},
 }
+NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "The model does not know what was named."},
+}
 
 
 class Refusal(Exception):

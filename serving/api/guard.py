@@ -33,6 +33,8 @@ class Route:
 
 ROUTES = {
     "/v1/recommend": Route("recommend", "recommend", limited=True),
+    "/v1/recommend/batch": Route("recommend_batch", "recommend", limited=True),
+    "/v1/similar": Route("similar", "recommend", limited=True),
     "/v1/events": Route("events", "events", limited=True),
     "/v1/items": Route("items", "recommend"),
     "/v1/history": Route("history", "admin"),

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from sasrec.data.packed import pack
 from sasrec.data.roles import Roles
 from sasrec.data.vocabulary import PADDING
 from sasrec.model.encoder import Encoder
@@ -15,10 +17,11 @@ from sasrec.off_policy.calibration import FILE as CALIBRATION
 from sasrec.off_policy.calibration import Calibration
 from serving.engine.index import accurate_index
 from serving.engine.items import load_items
-from serving.engine.ranking import ExactRanking, IndexRanking, Ranking, score
+from serving.engine.ranking import ExactRanking, IndexRanking, Ranking, score, top_candidates
 from serving.registry.store import MANIFEST
 
 PROBES, PROBE_LENGTH = 64, 20
+SCORES_AT_ONCE = 8_000_000  # of a batch: 32 MB
 
 
 class Engine:
@@ -87,6 +90,62 @@ class Engine:
             return IndexRanking(hidden, self._encoder.matrix, self._index)
         return ExactRanking(self._score_all(hidden))
 
+    def rank_batch(
+        self, histories: Sequence[tuple[Sequence[str], Sequence[int]]]
+    ) -> Iterator[Ranking | None]:
+        """As `rank` for each history, of one packed forward pass; scored as they are asked for.
+
+        Args:
+            histories: item ids and timestamps of each, as `rank` has them.
+        """
+        item_ids = [items for items, _ in histories]
+        packed = pack(item_ids, [times for _, times in histories], self.vocabulary)
+        known = np.flatnonzero(packed.lengths)
+        window = packed.select(known, self.recommender.model.config.max_length)
+        hidden = self.recommender.encode(window) if len(known) else torch.empty(0)
+        rankings = self._rankings(hidden)
+        for length in packed.lengths:
+            yield next(rankings) if length else None
+
+    def _rankings(self, hidden: torch.Tensor) -> Iterator[Ranking]:
+        """The catalogue for each of (B, dim) states; scores are computed block by block."""
+        matrix = self._encoder.matrix
+        if self._index is not None:
+            yield from (IndexRanking(state, matrix, self._index) for state in hidden)
+            return
+        for block in hidden.split(max(1, SCORES_AT_ONCE // len(matrix))):
+            with torch.inference_mode():
+                scores = block @ matrix.T
+                scores[:, PADDING] = -torch.inf
+            yield from map(ExactRanking, scores.numpy())
+
+    def similar(self, item_id: str, eligible: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The eligible items whose embeddings point most nearly where this item's does.
+
+        Args:
+            eligible: (V + 1,) bool.
+
+        Returns:
+            Indices (<= k,) int64, nearest first, and cosines (<= k,) float32.
+
+        Raises:
+            KeyError: the model does not know the item.
+        """
+        [index] = self.vocabulary.encode([item_id])
+        if index == PADDING:
+            raise KeyError(item_id)
+        matrix = self._encoder.matrix
+        cosines = score(matrix, matrix[index]) / (self._lengths * self._lengths[index])
+        eligible = eligible.copy()
+        eligible[index] = False
+        nearest = top_candidates(cosines, eligible, k)
+        return nearest, cosines[nearest]
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        """(V + 1,) float32 norms of the output embeddings, never 0."""
+        return np.maximum(np.linalg.norm(self._encoder.matrix.numpy(), axis=1), 1e-12)
+
     def scores(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> np.ndarray:
         """(V + 1,) float32 scores of the next item; -inf for padding, 0 without a known item.
 
@@ -135,6 +194,7 @@ class Engine:
 
     def warm_up(self) -> None:
         """Answer once for a short and a long history, so that the first request does not pay."""
+        _ = self._lengths
         for length in (1, 200):
             some = [self.vocabulary.item_ids[i % len(self.vocabulary)] for i in range(length)]
             self.rank(some, list(range(length)))

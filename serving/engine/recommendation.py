@@ -2,6 +2,7 @@
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,20 @@ class Recommendation:
         }
 
 
+@dataclass(frozen=True)
+class Asked:
+    """One request of a batch: what was asked, by whom, and how it is to be drawn.
+
+    Attributes:
+        degraded: why the history may be incomplete.
+    """
+
+    request: RecommendRequest
+    history: History
+    policy: Policy
+    degraded: str | None = None
+
+
 def recommend(
     engine: Engine,
     request: RecommendRequest,
@@ -103,6 +118,17 @@ def recommend(
     """
     ranking = engine.rank(history.item_ids, history.timestamps)
     return _draw(engine, request, history, policy, ranking, candidates, degraded)
+
+
+def recommend_batch(
+    engine: Engine, asked: Sequence[Asked], *, candidates: int
+) -> list[Recommendation]:
+    """As `recommend` for each request, with one forward pass for all."""
+    rankings = engine.rank_batch([(a.history.item_ids, a.history.timestamps) for a in asked])
+    return [
+        _draw(engine, a.request, a.history, a.policy, ranking, candidates, a.degraded)
+        for a, ranking in zip(asked, rankings, strict=True)
+    ]
 
 
 def recommend_popular(

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from feature_repo.history import open_history
 from feature_repo.history.protocol import LIMIT
@@ -12,19 +13,34 @@ from feature_repo.online import OnlineHistory, Unavailable
 from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
 from serving.engine.engine import Engine
-from serving.engine.recommendation import Recommendation, recommend, recommend_popular
+from serving.engine.recommendation import (
+    Asked,
+    Recommendation,
+    recommend,
+    recommend_batch,
+    recommend_popular,
+)
 from serving.engine.request_history import History, by_role, example_users, with_recent_items
 from serving.engine.routing import choose_policy, ranking_policy, serves_challenger
 from serving.events.history_writer import HistoryWriter, LogKeeper, catch_up
 from serving.events.writer import EventLog, unapplied
 from serving.registry import open_registry
-from serving.schemas import Event, RecommendRequest, ServingStatus
+from serving.schemas import (
+    Event,
+    RecommendRequest,
+    ServingStatus,
+    SimilarItem,
+    SimilarRequest,
+    SimilarResponse,
+)
 from serving.settings import Settings
 from serving.worker.admission import Queue
-from serving.worker.errors import HistoryAway
+from serving.worker.errors import Busy, HistoryAway
 from serving.worker.hot_swap import LiveModels
 
 logger = logging.getLogger(__name__)
+
+SLICE = 32  # lists of a batch that are computed before the next look at who else asks
 
 
 class Worker:
@@ -55,6 +71,7 @@ class Worker:
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._queue = Queue(self._compute, settings.deadline_seconds)
         self._example_users = example_users(settings.feature_store)
+        self._batches = asyncio.Lock()
         self._answered = 0
         self._degraded = 0
         metrics.configure_policies([ranking_policy(settings), UNIFORM])
@@ -78,11 +95,76 @@ class Worker:
             engine = self._engine(request.user_id)
             history, degraded = await self._history(request, engine)
             answer = await self._rank(engine, request, history, degraded)
+        self._has_served(answer)
+        return answer
+
+    async def recommend_batch(self, requests: Sequence[RecommendRequest]) -> list[Recommendation]:
+        """Answer many requests and log what was shown, as `recommend` does, `SLICE` at a time.
+
+        They are computed beside the event loop, so that who asks for one list does not wait for
+        hundreds.
+
+        Raises:
+            Busy: other batches were under way for as long as a request may take.
+        """
+        try:
+            await asyncio.wait_for(self._batches.acquire(), self.settings.deadline_seconds)
+        except TimeoutError:
+            raise Busy from None
+        try:
+            answers = []
+            for start in range(0, len(requests), SLICE):
+                answers += await self._answer_slice(requests[start : start + SLICE])
+        finally:
+            self._batches.release()
+        for answer in answers:
+            self._has_served(answer)
+        return answers
+
+    async def _answer_slice(self, requests: Sequence[RecommendRequest]) -> list[Recommendation]:
+        by_engine: dict[str, tuple[Engine, list[int], list[Asked]]] = {}
+        for place, request in enumerate(requests):
+            engine = self._engine(request.user_id)
+            history, degraded = await self._history(request, engine)
+            policy = choose_policy(request.user_id, self.settings)
+            _, places, asked = by_engine.setdefault(engine.version, (engine, [], []))
+            places.append(place)
+            asked.append(Asked(request, history, policy, degraded))
+        answers: dict[int, Recommendation] = {}
+        for engine, places, asked in by_engine.values():
+            compute = partial(recommend_batch, engine, asked, candidates=self.settings.candidates)
+            try:
+                found = await asyncio.get_running_loop().run_in_executor(self._compute, compute)
+            except Exception:
+                logger.exception("the model failed")
+                found = [
+                    recommend_popular(engine, a.request, a.history, reason="model") for a in asked
+                ]
+            answers |= zip(places, found, strict=True)
+        return [answers[place] for place in range(len(requests))]
+
+    def _has_served(self, answer: Recommendation) -> None:
         self._log.append_later(answer.impression(time.time_ns() // 1000))
         metrics.observe_recommendation(answer)
         self._answered += 1
         self._degraded += answer.degraded is not None
-        return answer
+
+    def similar(self, request: SimilarRequest) -> SimilarResponse:
+        """The items nearest to one, by the champion's embeddings.
+
+        Raises:
+            KeyError: it knows no such item.
+        """
+        engine = self.models.current.champion
+        eligible = engine.eligible(category=request.category, exclude=request.exclude, seen=())
+        items, cosines = engine.similar(request.item_id, eligible, request.k)
+        return SimilarResponse(
+            model_version=engine.version,
+            items=[
+                SimilarItem.model_validate({**engine.describe(item), "similarity": cosine})
+                for item, cosine in zip(items.tolist(), cosines.tolist(), strict=True)
+            ],
+        )
 
     async def stored_history(self, user_id: str, engine: Engine | None = None) -> History:
         """What is stored of a user, as `engine` sees it; by default the champion.
