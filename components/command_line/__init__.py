@@ -27,6 +27,7 @@ def command_line(pipeline: GraphComponent) -> typer.Typer:
     here, there = "On this machine", "On a Kubeflow cluster"
     app.command(epilog=local.RUN_EXAMPLES, rich_help_panel=here)(local.run)
     app.command(rich_help_panel=here)(local.settings)
+    app.command(rich_help_panel=here)(local.recommend)
     app.command(rich_help_panel=here)(serve)
     app.add_typer(registry, name="registry", rich_help_panel=here)
     app.command("compile", rich_help_panel=there)(cluster.compile_)

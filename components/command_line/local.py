@@ -23,7 +23,10 @@ from components.command_line.options import (
 )
 from components.runners.local import new_run_id, run_local
 from components.support.settings import describe_settings
+from sasrec.errors import DataError
 from sasrec.gates import DEFAULT_GATES
+from serving.schemas import MAX_K
+from serving.settings import load_settings
 
 RUN_EXAMPLES = """
 **Examples**
@@ -77,6 +80,30 @@ def run(
     _say_outcome(summary, home, run_dir)
     if not summary["deployed"]:
         raise typer.Exit(EXIT_HELD)
+
+
+def recommend(
+    output: Annotated[Path, typer.Option(help="The Parquet file to write.")],
+    home: Annotated[Path, typer.Option(help="The site.")] = Path("var/simulated"),
+    k: Annotated[int, typer.Option(min=1, max=MAX_K, help="Items of a list.")] = 20,
+    users: Annotated[
+        Path | None, typer.Option(help="Only these users: a text file, one id a line.")
+    ] = None,
+) -> None:
+    """Write a list for every user of a site to a file, as the service would draw it."""
+    from serving.offline import write_lists  # PyTorch, which the other commands do not wait for
+
+    serving = load_settings().model_copy(update={"home": home})
+    plan = write_lists(serving, output, k=k, users=None if users is None else _lines(users))
+    version = f"version {plan.model_version}, histories until {plan.as_of}"
+    typer.echo(f"{plan.users:,} lists of {version}: {output}")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text ({error}); name a file of ids") from None
 
 
 def settings() -> None:
