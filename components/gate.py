@@ -16,8 +16,10 @@ def gate(
     """Return `promote`, `hold` or `refuse`; a held model is a successful run."""
     from pathlib import Path
 
+    from components.support.data_state import remember_held
     from components.support.report_page import write_report
     from components.support.settings import RunConfig
+    from components.support.site_lease import home_of
     from components.support.stage import stage
     from sasrec.evaluation.result import Evaluation
     from sasrec.gates import decide
@@ -31,4 +33,6 @@ def gate(
         Path(report.path).write_text(html)
         Path(verdict.path).write_text(decision.to_markdown())
         current.detail = f"{decision.decision}: {decision.summary}"
+        if decision.decision != "promote" and (home := home_of(current.run_dir)):
+            remember_held(home, current.run_dir, decision.summary)
     return decision.decision

@@ -18,7 +18,7 @@ def ingest(
 ) -> str:
     """Import a data set, take in the log, and write the three contract tables and one split.
 
-    Returns `new`, or `nothing new` when the champion was trained on the same data alike.
+    Returns `new`, or `nothing new` when the site has had a model of the same data and settings.
     """
     import json
     from datetime import UTC, datetime, timedelta
@@ -93,9 +93,11 @@ def ingest(
         interactions.metadata.update(storable(report.to_dict()))
         split.metadata.update(storable(cut))
         state = DataState.of(run, batch=batch, rows=report.rows_read, as_of=run.data.as_of or now)
-        known = nothing_newer or state.equals_champion(Path(home))
+        known = state.known_by(Path(home))
+        if nothing_newer:
+            known = "too little came since the champion for a refresh"
         verdict = "nothing new" if known else "new"
-        state.save(current.run_dir, new=verdict == "new")
+        state.save(current.run_dir, nothing_new=known)
         current.detail = (
             f"{report.events:,} interactions, split {cut['sha256'][:12]}"
             if verdict == "new"

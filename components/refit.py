@@ -27,6 +27,7 @@ def refit(
     import shutil
     from pathlib import Path
 
+    from components.support.data_state import remember_held
     from components.support.fingerprint import model_digest, training_key
     from components.support.refit_training import RefitTraining
     from components.support.report_page import write_report
@@ -75,6 +76,8 @@ def refit(
             results = Verdict.of(found["verdict"])
             Path(verdict.path).write_text(results.to_markdown())
             progress.detail = f"{results.decision}: {results.summary}"
+            if results.decision != "promote":
+                remember_held(Path(home), progress.run_dir, results.summary)
         else:
             shutil.copytree(Path(model.path), Path(shipped.path), dirs_exist_ok=True)
             for curve in curves:

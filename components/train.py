@@ -22,6 +22,7 @@ def train(
     from pathlib import Path
 
     from components.nodes.train_job import TrainJobSettings
+    from components.support.abandoned import drop_abandoned
     from components.support.fingerprint import training_key
     from components.support.metadata import storable
     from components.support.sequence_extras import SequenceExtras
@@ -65,6 +66,7 @@ def train(
         result.recommender.save(Path(model.path))
         shutil.copy(progress_dir / "train.jsonl", current.run_dir / "train.jsonl")
         shutil.rmtree(progress_dir)
+        drop_abandoned(progress_dir.parent)
         model.framework = "pytorch"
         model.metadata.update(storable({"best_epoch": result.best_epoch}))
         training = {"warm_started_from": plan.warm_started_from, "warm_start": plan.start}

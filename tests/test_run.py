@@ -142,6 +142,10 @@ def test_an_untrained_model_is_held_and_the_champion_stays(site, promoted):
     assert site.summary("held")["deployed"] is False
     assert "register" not in read_stages(site.run_dir("held"))
     assert ModelStore(site.home / "models").aliases() == before
+    again = site.run("held again", settings=("train.epochs=0",))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "run held made a model of the same data and settings" in again.stdout
+    assert "train" not in read_stages(site.run_dir("held again"))
 
 
 @pytest.mark.parametrize(
@@ -164,6 +168,7 @@ def test_bad_input_is_one_line_and_status_2(site, options, message):
     [
         (["--set", "train.epoch=3"], "did you mean 'train.epochs'"),
         (["--run-dir", "/proc/runs"], "cannot write to /proc/runs"),
+        (["--home", "s3://bucket/shop"], "SASREC_LAKE_URL"),
     ],
 )
 def test_bad_options_end_before_anything_runs(site, options, message, monkeypatch, capsys):
@@ -220,6 +225,11 @@ def test_the_next_night_learns_from_all_that_the_service_logged(site, promoted):
     assert again.returncode == 0, again.stdout + again.stderr
     assert "nothing new" in again.stdout
     assert store.aliases().champion == after.version
+    store.rollback(why="somebody looked at it")
+    again = site.run("a night after a rollback", settings=roles, imports=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"version {after.version}, of the same data and settings, was taken back" in again.stdout
+    assert store.aliases().champion == before
 
 
 def _a_day_at_the_service(site) -> tuple[list[str], set[tuple[str, str]]]:

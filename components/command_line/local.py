@@ -1,6 +1,7 @@
 """The commands that work on this machine: run the pipeline, list its settings."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from components.command_line.options import (
 )
 from components.runners.local import new_run_id, run_local
 from components.support.settings import describe_settings
-from sasrec.errors import DataError
+from sasrec.errors import DataError, SettingsError
 from sasrec.gates import DEFAULT_GATES
 from serving.schemas import MAX_K
 from serving.settings import load_settings
@@ -66,16 +67,13 @@ def run(
     if dataset is None and home is None:
         dataset = "simulated"
     config = configuration(dataset, data_dir, column, split, preset, set_, gates, refresh)
-    home = home or Path("var") / config.site
+    home = _folder(home) if home else Path("var") / config.site
     run_dir = run_dir or Path("runs") / new_run_id(config.site if dataset else home.name)
     summary = run_local(context.obj, config, home, run_dir, Console(file=sys.stdout))
     if json_:
         json_.write_text(json.dumps(summary, indent=2))
-    if summary.get("nothing_new"):
-        typer.echo(
-            f"nothing new: the champion of {home} was trained on the same data with the same "
-            "settings; nothing was deployed"
-        )
+    if reason := summary.get("nothing_new"):
+        typer.echo(f"nothing new in {home}: {reason}; nothing was deployed")
         return
     _say_outcome(summary, home, run_dir)
     if not summary["deployed"]:
@@ -97,6 +95,15 @@ def recommend(
     plan = write_lists(serving, output, k=k, users=None if users is None else _lines(users))
     version = f"version {plan.model_version}, histories until {plan.as_of}"
     typer.echo(f"{plan.users:,} lists of {version}: {output}")
+
+
+def _folder(home: Path) -> Path:
+    if re.match(r"\w+:/", str(home)):
+        raise SettingsError(
+            f"--home {home}: must be a folder; SASREC_LAKE_URL and SASREC_MODELS_URL put data and "
+            "models into a bucket"
+        )
+    return home
 
 
 def _lines(path: Path) -> list[str]:

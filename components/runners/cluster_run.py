@@ -21,7 +21,7 @@ class Outcome(StrEnum):
 
     DEPLOYED = "promoted and deployed"
     HELD = "held by the gate"
-    UNCHANGED = "nothing new since the champion"
+    UNCHANGED = "nothing new"
     FAILED = "failed"
     CANCELED = "canceled"
 

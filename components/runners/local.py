@@ -17,7 +17,8 @@ from kfp.dsl.graph_component import GraphComponent
 from rich.console import Console
 
 from components.runners.preloaded import preloaded_stages
-from components.support.outcome_metrics import run_outcome, write_outcome
+from components.support.data_state import nothing_new
+from components.support.outcome_metrics import write_outcome
 from components.support.progress import watch
 from components.support.settings import RunConfig
 from components.support.site_lease import HOME
@@ -56,7 +57,7 @@ def run_local(
 ) -> dict[str, Any]:
     """Run `pipeline` to its end and return the summary that `<run_dir>/summary.json` holds.
 
-    A run that found nothing new has no such file; its summary says `nothing_new`.
+    A run that found nothing new has no such file; its summary says why, as `nothing_new`.
 
     Raises:
         SettingsError: a folder cannot be written.
@@ -88,8 +89,8 @@ def run_local(
     write_outcome(home, run_dir)
     if failed:
         _raise_failure(run_dir)
-    if run_outcome(run_dir) == "unchanged":
-        return {"run": run_dir.name, "nothing_new": True, "deployed": False}
+    if reason := nothing_new(run_dir):
+        return {"run": run_dir.name, "nothing_new": reason, "deployed": False}
     config = RunConfig.parse((run_dir / "config.json").read_text())
     evaluation = Evaluation.load(run_dir / "evaluation")
     return write_summary(config, evaluation, run_dir)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway, write_to_textfile
 
-from components.support.data_state import found_nothing_new
+from components.support.data_state import nothing_new
 from components.support.stage import read_stages
 
 JOB = "sasrec-pipeline"
@@ -54,7 +54,7 @@ def run_outcome(run_dir: Path) -> Outcome:
         return "failed"
     if "deploy" in stages:
         return "deployed"
-    if "ingest" in stages and found_nothing_new(run_dir):
+    if "ingest" in stages and nothing_new(run_dir):
         return "unchanged"
     verdict = run_dir / VERDICT
     if "gate" not in stages or not verdict.exists():

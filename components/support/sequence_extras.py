@@ -66,7 +66,7 @@ def write_extras(
         features.save(folder, columns=columns)
     if run.train.propensity_weights:
         names = ["user_id", "item_id", "timestamp", "request_id"]
-        found = pq.read_schema(tables.interactions).names
+        found = pq.ParquetDataset(tables.interactions).schema.names  # a file, or a folder of Spark
         events = pq.read_table(tables.interactions, columns=[n for n in names if n in found])
         slots = pq.read_table(tables.impressions)
         logged = logged_propensities(

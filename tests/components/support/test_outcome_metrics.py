@@ -51,7 +51,7 @@ def test_each_outcome_has_its_own_group(gateway, tmp_path, stages, decision, out
 
 
 def test_a_run_with_nothing_new_is_neither_held_nor_failed(tmp_path):
-    (tmp_path / "data_state.json").write_text('{"new": false}')
+    (tmp_path / "data_state.json").write_text('{"nothing_new": "as the champion"}')
     assert run_outcome(tmp_path) == "failed", "of an earlier run in this folder"
     record(tmp_path, ingest="done")
     assert run_outcome(tmp_path) == "unchanged"
