@@ -31,8 +31,8 @@ def simulated(items: int, events: int, *, length: int = 50) -> SequenceDataset:
     train = PackedSequences(
         drawn, np.arange(0, events + 1, length, dtype=np.int32), np.arange(events) * DAY // length
     )
-    few = np.arange(8)
-    target = PackedSequences(few + 1, np.arange(9, dtype=np.int32), few * DAY)
+    few = np.arange(min(8, users))
+    target = PackedSequences(few + 1, np.arange(len(few) + 1, dtype=np.int32), few * DAY)
     validation = EvaluationSet("validation", [str(u) for u in few], train.select(few), target)
     vocabulary = Vocabulary(str(i) for i in range(items))
     return SequenceDataset(
