@@ -11,7 +11,8 @@ from sasrec.data.cleaning import clean
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.schema import IMPRESSIONS, ITEMS
 from sasrec.data.source import Source
-from sasrec.data.sources.columns import as_ids, as_timestamps
+from sasrec.data.sources.columns import as_ids
+from sasrec.data.sources.times import as_timestamps
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
 from sasrec.model.recommender import Recommender
@@ -67,8 +68,8 @@ def _source(frame: pd.DataFrame) -> Source:
     timestamps, _ = as_timestamps(table["timestamp"], source=FRAME, name="timestamp")
     interactions = pa.table(
         {
-            "user_id": as_ids(table["user_id"]),
-            "item_id": as_ids(table["item_id"]),
+            "user_id": as_ids(table["user_id"], source=FRAME, name="user_id"),
+            "item_id": as_ids(table["item_id"], source=FRAME, name="item_id"),
             "timestamp": timestamps,
             "event_type": pa.repeat("interaction", len(table)),
             "value": pa.nulls(len(table), pa.float32()),

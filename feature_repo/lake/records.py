@@ -10,9 +10,8 @@ import pyarrow as pa
 
 from feature_repo.event_codec import Record
 from feature_repo.lake.lake import LAKE_IMPRESSIONS, LAKE_INTERACTIONS
-from sasrec.data.schema import TIMESTAMP
+from sasrec.data.schema import MAX_ID_LENGTH, TIMESTAMP
 
-MAX_ID_LENGTH = 256
 CLOCK_TOLERANCE = timedelta(minutes=5)
 MAX_CANDIDATES = 2**31 - 1
 

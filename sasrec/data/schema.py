@@ -7,6 +7,9 @@ from sasrec.errors import DataError
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
+# Characters of a user or item id, in a file as in a request.
+MAX_ID_LENGTH = 256
+
 
 def _required(name: str, dtype: pa.DataType) -> pa.Field:
     return pa.field(name, dtype, nullable=False)

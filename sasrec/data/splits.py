@@ -191,7 +191,8 @@ def global_time(
     known = interactions["item_id"].filter(pa.array(history.time < t1))
     if items is not None:
         launched = pc.less(items["created_at"], pa.scalar(t1, pa.int64()).cast(TIMESTAMP))
-        known = pa.chunked_array([*known.chunks, *items["item_id"].filter(launched).chunks])
+        both = [*known.chunks, *items["item_id"].filter(launched).chunks]
+        known = pa.chunked_array(both, pa.string())
     refuse_empty_folds("global-time", counts, since)
     return replace(_split("global-time", cutoffs, targets, known, t1, t2, counts), since=since)
 
