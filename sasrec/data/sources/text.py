@@ -176,7 +176,7 @@ def _line(content: bytes, at: int) -> int:
 
 
 def _first_line(content: bytes) -> bytes:
-    return re.match(rb"[^\r\n]*[\r\n]*", content).group()  # type: ignore[union-attr]
+    return re.match(rb"[^\r\n]*(\r\n|\n|\r|$)", content).group()  # type: ignore[union-attr]
 
 
 def _without_top(content: bytes) -> tuple[bytes, int]:
@@ -189,7 +189,7 @@ def _without_top(content: bytes) -> tuple[bytes, int]:
         line = _first_line(rest)
         if line.strip().startswith(b"#"):
             comments.append(line)
-        elif line.strip():
+        elif line.strip() or (line.endswith(b"\r") and b"\n" in content):
             break
         rest = rest[len(line) :]
     if not comments:
@@ -305,6 +305,12 @@ def _fits_unquoted(content: bytes, layout: Layout, *, source: str) -> bool:
 
 def _split(content: bytes, layout: Layout, *, source: str) -> pa.Table:
     """Rows and fields as the line breaks and delimiters stand, quotes being text."""
+    stray = re.search(rb"\r(?!\n)", content) if b"\n" in content else None
+    if stray:
+        raise _Unfit(
+            f"line {_line(content, stray.start())} holds a carriage return inside; remove it, or "
+            "quote the field"
+        )
     bad: list[pa.csv.InvalidRow] = []
     head = int(layout.header)
 
@@ -344,7 +350,9 @@ def _quoted(content: bytes, layout: Layout, escape: str | None) -> tuple[pa.Tabl
     """Rows and fields as RFC 4180 has them, and the number of lines that they fill."""
     csv.field_size_limit(sys.maxsize)
     width = len(layout.names)
-    lines = _NotBlank(io.TextIOWrapper(io.BytesIO(content), "utf-8", newline=""))
+    # With "\n" alone, a carriage return that no quotes enclose is an error and not a line break.
+    newline = "\n" if b"\n" in content else ""
+    lines = _NotBlank(io.TextIOWrapper(io.BytesIO(content), "utf-8", newline=newline))
     reader = csv.reader(
         lines,
         delimiter=layout.delimiter,
