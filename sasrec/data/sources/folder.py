@@ -304,10 +304,13 @@ def _items(path: Path | None, interactions: pa.Table) -> tuple[pa.Table, list[st
             notes.append(f"{path.name}: {field} is the first entry of '{column}'")
         elif column:
             taken.add(column)
+    unnamed = [name for name in table.column_names if name not in taken and name not in contract]
+    pictures = [name for name in unnamed if pa.types.is_binary(table.schema.field(name).type)]
+    notes += [f"{path.name}: '{name}' holds bytes and is left out" for name in pictures]
     free = {
         name: _free(table[name], source=source, name=name)
-        for name in table.column_names
-        if name not in taken and name not in contract
+        for name in unnamed
+        if name not in pictures
     }
     items = pa.table(contract | free)
     missing = seen.filter(pc.invert(pc.is_in(seen, items["item_id"])))
@@ -329,8 +332,6 @@ def _free(column: pa.ChunkedArray, *, source: str, name: str) -> pa.ChunkedArray
             return zoned.cast(TIMESTAMP, safe=False)
     if pa.types.is_uint64(kind):  # Delta has no unsigned numbers
         return as_text(column, source=source, name=name)
-    if pa.types.is_binary(kind):
-        return pa.chunked_array([pa.nulls(len(column), pa.string())])
     known = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_date)
     if any(check(kind) for check in known):
         return column

@@ -39,7 +39,17 @@ def read_jsonl(content: bytes, *, source: str) -> pa.Table:
         rows.append(row)
     if not rows:
         raise DataError(f"{source}: the file is empty")
-    return pa.table([_column([row.get(name) for row in rows]) for name in names], list(names))
+    columns = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        bad = next((row for row, value in enumerate(values) if _is_half(value)), None)
+        if bad is not None or _is_half(name):
+            raise DataError(
+                f"{source}: column {name!r} at row {bad or 0} holds half a character (an escape "
+                r"such as \ud800 without its second half); write the text as UTF-8"
+            )
+        columns[name] = _column(values)
+    return pa.table(columns)
 
 
 def _column(values: list[Any]) -> pa.Array:
@@ -47,6 +57,14 @@ def _column(values: list[Any]) -> pa.Array:
         return pa.array(values)
     except (pa.ArrowException, OverflowError, ValueError, TypeError):
         return pa.array([_text(value) for value in values], pa.string())
+
+
+def _is_half(value: Any) -> bool:
+    """Whether this is a text that no encoding has."""
+    try:
+        return isinstance(value, str) and not value.isascii() and not value.encode()
+    except UnicodeEncodeError:
+        return True
 
 
 def _text(value: Any) -> str | None:

@@ -62,10 +62,13 @@ def as_text(column: pa.ChunkedArray, *, source: str, name: str) -> pa.ChunkedArr
         if pa.types.is_list(kind) and not pa.types.is_nested(kind.value_type):
             entries = column.cast(pa.list_(pa.string()))
             return pc.binary_join(entries, "|")
-        if pa.types.is_nested(kind):
-            texts = [None if value is None else str(value) for value in column.to_pylist()]
-            return pa.chunked_array([pa.array(texts, pa.string())])
-        return column.cast(pa.string())
+        if not pa.types.is_nested(kind):
+            try:
+                return column.cast(pa.string())
+            except pa.ArrowNotImplementedError:
+                pass  # an interval, say: as Python prints it
+        texts = [None if value is None else str(value) for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

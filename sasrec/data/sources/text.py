@@ -182,13 +182,16 @@ def _first_line(content: bytes) -> bytes:
 def _without_top(content: bytes) -> tuple[bytes, int]:
     """Without blank lines and comments before the first row, and the number of comments.
 
-    A line that begins with '#' is a comment unless it has as many fields as the row below.
+    Excel's `sep=;` goes as well. A line that begins with '#' is a comment unless it has as many
+    fields as the row below.
     """
     rest, comments = content, []
     while rest:
         line = _first_line(rest)
         if line.strip().startswith(b"#"):
             comments.append(line)
+        elif re.fullmatch(rb"\"?sep=.\"?\s*", line, re.I):
+            pass  # Excel's word on the delimiter, which the rows tell as well
         elif line.strip() or (line.endswith(b"\r") and b"\n" in content):
             break
         rest = rest[len(line) :]

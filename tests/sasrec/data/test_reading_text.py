@@ -42,6 +42,7 @@ def table(delimiter: str, quote: str = "", end: str = "\n") -> str:
             ("\r\n" + GOOD.replace("\n", "\n\n")).encode(),
         ),
         "comments first": ("a.csv", ("# by shop 3\n#\n" + GOOD).encode()),
+        "Excel's word on the delimiter": ("a.csv", b"sep=;\r\n" + table(";").encode()),
         "a header that is a comment": ("a.csv", ("#" + GOOD).encode()),
         "a delimiter after each row": (
             "a.csv",
@@ -178,6 +179,11 @@ def test_published_titles_in_utf8_and_latin_1(tmp_path):
         "no gzip inside": ("a.parquet.gz", b"", "Parquet compresses itself"),
         "no JSON": ("a.jsonl", '{"user": 1}\n{"user\n', r"row 1 \(line 2\) is not a JSON object"),
         "a JSON array": ("a.jsonl", "[1, 2]\n", r"row 0 .* is not a JSON object: '\[1, 2\]'"),
+        "half a character": (
+            "a.jsonl",
+            '{"user": "é"}\n{"user": "\\ud800"}\n',
+            "column 'user' at row 1 holds half a character",
+        ),
         "nothing but comments": ("a.csv", "# a\n# b\n", "the file is empty"),
         "other ids": (
             "a.csv",
