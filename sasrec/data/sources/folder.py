@@ -210,7 +210,19 @@ def _interactions(path: Path, columns: Mapping[str, str]) -> tuple[pa.Table, Clo
         table = without_point_zero(table, ids)
     interactions, note = _convert(table, recognised, 0, source=str(path))
     clock: Clock = "real" if recognised["timestamp"] else "row-order"
-    return interactions, clock, [*notes, *_mapping_notes(path, recognised), note]
+    notes += [*_mapping_notes(path, recognised), note, *_blank_notes(path, interactions)]
+    return interactions, clock, notes
+
+
+def _blank_notes(path: Path, interactions: pa.Table) -> list[str]:
+    """Ids are kept as they are, so `u1` and `u1 ` are two."""
+    notes = []
+    for name in ("user_id", "item_id"):
+        ids = interactions[name].unique()
+        padded = pc.sum(pc.not_equal(ids, pc.utf8_trim_whitespace(ids))).as_py()
+        if padded:
+            notes.append(f"{path.name}: {padded} values of {name} begin or end in a blank, kept")
+    return notes
 
 
 def _recognise(

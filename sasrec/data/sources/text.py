@@ -10,7 +10,6 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterable, Iterator
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -274,7 +273,9 @@ def _read(content: bytes, layout: Layout, *, source: str) -> pa.Table:
     Raises:
         DataError: none fits, or two fit that differ in the number of rows.
     """
-    if b'"' not in content:
+    # Many writers quote the header alone.
+    body = len(_first_line(content)) if layout.header else 0
+    if content.find(b'"', body) < 0:
         try:
             return _split(content, layout, source=source)
         except _Unfit as unfit:
@@ -355,55 +356,45 @@ def _quoted(content: bytes, layout: Layout, escape: str | None) -> tuple[pa.Tabl
     width = len(layout.names)
     # With "\n" alone, a carriage return that no quotes enclose is an error and not a line break.
     newline = "\n" if b"\n" in content else ""
-    lines = _NotBlank(io.TextIOWrapper(io.BytesIO(content), "utf-8", newline=newline))
     reader = csv.reader(
-        lines,
+        io.TextIOWrapper(io.BytesIO(content), "utf-8", newline=newline),
         delimiter=layout.delimiter,
         escapechar=escape,
         strict=True,
         skipinitialspace=layout.blanks,
     )
-    rows, chunks, count = filter(None, reader), [], 0
+    numbered = [str(number) for number in range(width)]
+    chunks, count, blank = [], 0, 0
     try:
         if layout.header:
-            next(rows)
-        head = lines.count
-        for chunk in iter(lambda: list(islice(rows, _CHUNK_ROWS)), []):
-            for number, row in enumerate(chunk):
-                if len(row) != width:
-                    said = layout.delimiter.join(row)
-                    raise _Unfit(_uneven(count + number, width, len(row), said))
-            chunks.append(
-                pa.table(
-                    [pa.array(c, pa.string()) for c in zip(*chunk, strict=True)],
-                    [str(number) for number in range(width)],
-                )
-            )
+            next(reader)
+        head = reader.line_num
+        for chunk in iter(lambda: list(islice(reader, _CHUNK_ROWS)), []):
+            if [] in chunk:
+                blank += chunk.count([])
+                chunk = list(filter(None, chunk))
+            _refuse_uneven(chunk, width, count, layout.delimiter)
+            columns = [pa.array(column, pa.string()) for column in zip(*chunk, strict=True)]
+            chunks += [pa.table(columns, numbered)] if chunk else []
             count += len(chunk)
     except csv.Error as error:
         raise _Unfit(
             f"line {reader.line_num}: a quote is out of place ({error}); double the quotes inside "
             "a quoted field, and quote the whole field"
         ) from None
-    schema = pa.schema([(str(number), pa.string()) for number in range(width)])
-    table = pa.concat_tables(chunks) if chunks else schema.empty_table()
-    return table.rename_columns(layout.names), lines.count - head
+    table = (
+        pa.concat_tables(chunks)
+        if chunks
+        else pa.schema([(number, pa.string()) for number in numbered]).empty_table()
+    )
+    return table.rename_columns(layout.names), reader.line_num - head - blank
 
 
-class _NotBlank:
-    """The lines of a text, counted but for blank ones."""
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        self.lines = iter(lines)
-        self.count = 0
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = next(self.lines)
-        self.count += line not in ("\n", "\r\n", "\r")
-        return line
+def _refuse_uneven(rows: list[list[str]], width: int, first: int, delimiter: str) -> None:
+    if set(map(len, rows)) <= {width}:
+        return
+    number, row = next((n, row) for n, row in enumerate(rows) if len(row) != width)
+    raise _Unfit(_uneven(first + number, width, len(row), delimiter.join(row)))
 
 
 def _uneven(row: int, expected: int, got: int, text: str) -> str:

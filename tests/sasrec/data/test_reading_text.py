@@ -102,6 +102,18 @@ def test_ids_keep_quotes_delimiters_and_blanks(tmp_path):
     ]
 
 
+def test_blanks_around_ids_are_kept_and_told(tmp_path):
+    (tmp_path / "a.csv").write_text(GOOD + "ann ,a1,1700000000\n")
+    assert "a.csv: 1 values of user_id begin or end in a blank, kept" in (
+        load(tmp_path / "a.csv").notes
+    )
+
+
+def test_a_header_that_alone_is_quoted(tmp_path):
+    (tmp_path / "a.csv").write_text('"user_id","item_id","timestamp"\n' + GOOD.split("\n", 1)[1])
+    assert rows(load(tmp_path / "a.csv")) == ROWS
+
+
 @pytest.mark.parametrize("megabytes", [3, 20])
 def test_line_breaks_in_quotes_at_any_size(tmp_path, megabytes):
     (tmp_path / "interactions.csv").write_text(GOOD)
@@ -214,6 +226,13 @@ def test_a_look_alike_column_can_be_left_out(tmp_path):
     (tmp_path / "a.csv").write_text("user,item,ts,rating\nu,i,1700000000,PG-13\n")
     source = load(tmp_path / "a.csv", columns={"value": ""})
     assert source.interactions["value"].to_pylist() == [None]
+
+
+def test_a_file_without_time_can_be_taken_in_its_order(tmp_path):
+    (tmp_path / "a.csv").write_text("user,item,rating\nu,i,4\nu,j,5\n")
+    with pytest.raises(DataError, match="no column for 'timestamp'"):
+        load(tmp_path / "a.csv")
+    assert load(tmp_path / "a.csv", columns={"timestamp": ""}).clock == "row-order"
 
 
 def test_missing_values_and_decimal_commas(tmp_path):
