@@ -128,7 +128,7 @@ def clean(source: Source, *, now: datetime | None = None) -> tuple[Source, DataR
     if lengths.max() < 2:
         raise DataError(
             f"{source.name}: no user has two events, so there is no next item to learn; "
-            f"is '{interactions.schema.names[0]}' the right column?"
+            "is 'user_id' the right column? --column user_id=NAME takes another"
         )
 
     interactions = interactions.take(order)
@@ -212,15 +212,19 @@ def checked_interactions(
     where = f"{name} interactions"
     interactions = check(interactions, INTERACTIONS, source=where)
     if not interactions.num_rows:
-        raise DataError(f"{where}: there are no rows")
+        raise DataError(f"{where}: there are no rows; write one row per event")
     for column in ("user_id", "item_id"):
         _reject(
-            pc.equal(interactions[column], ""), f"{where}: column '{column}' is empty", first_row
+            pc.equal(interactions[column], ""),
+            f"{where}: column '{column}' is empty",
+            "fill it in, or remove the row",
+            first_row,
         )
     latest = pa.scalar(now + FUTURE_TOLERANCE, TIMESTAMP)
     _reject(
         pc.greater(interactions["timestamp"], latest),
-        f"{where}: column 'timestamp' lies in the future (is its unit right?)",
+        f"{where}: column 'timestamp' lies more than a day in the future",
+        "correct the unit or the clock, or remove the rows",
         first_row,
     )
     return interactions
@@ -234,7 +238,11 @@ def checked_items(items: pa.Table, name: str) -> pa.Table:
     """
     items = check(items, ITEMS, source=f"{name} items")
     repeated = items["item_id"].to_pandas().duplicated().to_numpy()
-    _reject(repeated, f"{name} items: column 'item_id' describes an item for the second time")
+    _reject(
+        repeated,
+        f"{name} items: column 'item_id' describes an item for the second time",
+        "keep one row per item",
+    )
     return items
 
 
@@ -249,19 +257,28 @@ def checked_impressions(impressions: pa.Table, name: str) -> pa.Table:
     impressions = check(impressions, IMPRESSIONS, source=where)
     propensity = impressions["propensity"]
     inside = pc.and_(pc.greater(propensity, 0), pc.less_equal(propensity, 1))
-    _reject(pc.invert(inside), f"{where}: column 'propensity' is outside (0, 1]")
+    _reject(
+        pc.invert(inside),
+        f"{where}: column 'propensity' is outside (0, 1]",
+        "write the probability that the policy gave to the slot, or remove the row",
+    )
     reward = impressions["reward"].fill_null(0)
     inside = pc.and_(pc.greater_equal(reward, 0), pc.less_equal(reward, 1))
-    _reject(pc.invert(inside), f"{where}: column 'reward' is outside [0, 1]")
+    _reject(
+        pc.invert(inside),
+        f"{where}: column 'reward' is outside [0, 1]",
+        "scale it, or leave it empty where it is unknown",
+    )
     slots = impressions.select(["request_id", "position"]).to_pandas()
     _reject(
         slots.duplicated().to_numpy(),
         f"{where}: columns 'request_id', 'position' hold a slot for the second time",
+        "keep one row per request and position",
     )
     return impressions
 
 
-def _reject(bad: np.ndarray | pa.ChunkedArray, problem: str, first_row: int = 0) -> None:
+def _reject(bad: np.ndarray | pa.ChunkedArray, problem: str, fix: str, first_row: int = 0) -> None:
     row = pc.index(pa.chunked_array([bad]) if isinstance(bad, np.ndarray) else bad, True).as_py()
     if row >= 0:
-        raise DataError(f"{problem} at row {first_row + row}")
+        raise DataError(f"{problem} at row {first_row + row}; {fix}")

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sasrec.data.sources.encoding import decode
 from sasrec.data.sources.faults import told_as_data_errors
 from sasrec.data.sources.jsonl import read_jsonl
 from sasrec.data.sources.normalise import plain_table
 from sasrec.data.sources.parquet import read_parquet
-from sasrec.data.sources.text import decode, read_text
+from sasrec.data.sources.text import read_text
 from sasrec.errors import DataError
 
 SUFFIXES = (

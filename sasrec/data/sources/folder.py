@@ -23,7 +23,7 @@ from sasrec.data.sources.faults import at_other_rows, first_row, told_as_data_er
 from sasrec.data.sources.files import SUFFIXES, plain_name, read_file, suffix
 from sasrec.data.sources.normalise import as_text, plain_table
 from sasrec.data.sources.parquet import open_part, part_files, read_batches
-from sasrec.data.sources.times import as_optional_timestamps, as_timestamps
+from sasrec.data.sources.times import ORDER_START, as_optional_timestamps, as_timestamps
 from sasrec.errors import DataError
 
 # What a file holds, by its name; the first that exists is taken. `*` stands for any name.
@@ -37,9 +37,6 @@ _MANY_VALUED = {"genres", "class", "categories"}
 STREAMED_ROWS = 1 << 18
 
 _FIX = "write the column as plain text, numbers or times"
-
-# A source with an order but no time: one second per row, from here on.
-_ROW_ORDER_START = np.datetime64("2000-01-01", "us")
 
 
 def read_source(path: Path, *, name: str, columns: Mapping[str, str]) -> Source:
@@ -253,7 +250,7 @@ def _convert(
     if time:
         timestamps, note = as_timestamps(table[time], source=source, name=time)
     else:
-        clock = _ROW_ORDER_START + np.arange(first, first + rows).astype("timedelta64[s]")
+        clock = (ORDER_START + np.arange(first, first + rows)) * 10**6
         timestamps = pa.array(clock).cast(TIMESTAMP)
         note = (
             "no timestamps: the row order became a synthetic clock of one second per row; "

@@ -19,6 +19,7 @@ from sasrec.data.sources.normalise import plain_column
 from sasrec.errors import DataError
 
 EARLIEST, LATEST = 315_532_800, 4_102_444_800  # seconds: 1980-01-01 and 2100-01-01
+ORDER_START = 946_684_800  # 2000-01-01, for what has an order but no time
 _UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -113,6 +114,21 @@ def as_optional_timestamps(
             raise at_other_rows(error, lambda row: int(rows[row])) from None
         micros[known] = parsed.cast(pa.int64()).to_numpy()
     return pa.array(micros, mask=~known).cast(TIMESTAMP)
+
+
+def as_order(column: pa.ChunkedArray | pa.Array) -> pa.Array | None:
+    """Numbers of which none can be a time, as one second for each step of their order; or None.
+
+    For who needs no more of a time than which of two events came first.
+    """
+    kind = column.type
+    if column.null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return None
+    values = column.to_numpy()
+    if not len(values) or not np.isfinite(values).all() or values.max() >= EARLIEST:
+        return None
+    steps = np.unique(values, return_inverse=True)[1]
+    return pa.array((ORDER_START + steps) * 10**6).cast(TIMESTAMP)
 
 
 def _from_temporal(

@@ -129,7 +129,7 @@ def test_a_folder_of_parquet_parts_is_imported_once(site, tmp_path):
 
 def test_a_bad_first_file_is_refused_as_well(site, tmp_path):
     (tmp_path / "bad.csv").write_text("user_id,item_id,timestamp\nu,a,2024-01-01\n,b,2024-01-02\n")
-    with pytest.raises(DataError, match=r"bad.csv interactions: .*'user_id' is empty at row 1$"):
+    with pytest.raises(DataError, match=r"bad.csv interactions: .*'user_id' is empty at row 1;"):
         site.take_in(tmp_path / "bad.csv")
     assert rows(site) == {"interactions": 0, "items": 0, "impressions": 0}
 

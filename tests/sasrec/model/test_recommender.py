@@ -129,6 +129,16 @@ def test_fit_on_a_frame_then_recommend_save_and_load(tmp_path):
     assert Recommender.load(tmp_path).recommend(["item-1"], k=1)[0][0] == "item-4"
 
 
+def test_a_frame_may_have_an_order_in_place_of_times():
+    times, once = frame(), SMALL | {"epochs": 1}
+    order = times.assign(
+        timestamp=np.arange(len(times)) - 7, price=[1.5, *["free"] * (len(times) - 1)]
+    )
+    assert sasrec.fit(order, **once).recommend("u3") == sasrec.fit(times, **once).recommend("u3")
+    with pytest.raises(DataError, match="'timestamp' at row 0 looks like a time before 1970"):
+        sasrec.fit(order, time_bias=True, **once)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
