@@ -122,8 +122,9 @@ def evaluate(
         ),
         per_user={role: pa.table(table) for role, table in per_user.items()},
         exposure={
-            role: metrics.exposure_curve(lists, len(catalogue)).tolist()
+            role: curve.tolist()
             for role, (_, lists) in ranked.items()
+            if (curve := metrics.exposure_curve(lists, len(catalogue))) is not None
         },
         examples=_examples(evaluation, catalogue, *ranked[MODEL], window, seed),
     )

@@ -210,6 +210,10 @@ class NonInferior(Gate):
         threshold = f"at most {self.margin:.1%} below the champion"
         if absent := _absent(evaluation, CHAMPION, self.metric):
             return self._not_evaluated(threshold, absent)
+        if not evaluation.metrics[CHAMPION][self.metric]:
+            return self._not_evaluated(
+                threshold, f"{self.metric} of the champion is 0, so no loss is relative to it"
+            )
         ratio = comparison.ratio(evaluation, CHAMPION, self.metric)
         value, low, high = ratio.value - 1, ratio.low - 1, ratio.high - 1
         passed = low > -self.margin
@@ -273,15 +277,17 @@ class Plausible(Gate):
     times_best_baseline: Annotated[float, Field(gt=1)]
 
     def judge(self, evaluation: Evaluation) -> GateResult:
-        """Passed below both the absolute and the relative ceiling."""
-        threshold = f"below {self.maximum:g} and {self.times_best_baseline:g}x the best baseline"
+        """Passed below the absolute and up to the relative ceiling."""
+        threshold = (
+            f"below {self.maximum:g} and at most {self.times_best_baseline:g}x the best baseline"
+        )
         if not evaluation.baselines:
             return self._not_evaluated(threshold, "no baseline was evaluated")
         if absent := _absent(evaluation, MODEL, self.metric):
             return self._not_evaluated(threshold, absent)
         best = max(evaluation.metrics[role][self.metric] for role in evaluation.baselines)
         value = evaluation.metrics[MODEL][self.metric]
-        passed = value < self.maximum and value < self.times_best_baseline * best
+        passed = value < self.maximum and value <= self.times_best_baseline * best
         reason = f"{self.metric} is {value:.4f}, the best baseline {best:.4f}" + (
             "" if passed else ": look for the future in the histories"
         )

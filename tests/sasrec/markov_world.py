@@ -57,7 +57,6 @@ class World:
         return [b(self.train, ITEMS) for b in (Popularity, RecentPopularity, BigramMarkov)]
 
     def evaluate(self, model, **options):
-        evaluation = evaluate(
-            model, self.test, self.catalogue, split=SPLIT, filter_seen=False, **options
-        )
+        options = {"filter_seen": False} | options
+        evaluation = evaluate(model, self.test, self.catalogue, split=SPLIT, **options)
         return replace(evaluation, findings={"cost": {"weights_mib": 1.0, "score_ms": 1.0}})
