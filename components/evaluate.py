@@ -99,6 +99,7 @@ def evaluate(
                 dataset.test.user_ids[:200],
                 roles=Roles.parse(run.events.roles),
                 until=run.data.as_of,
+                repeats=dataset.test.repeats,
             ),
             "export_parity": {
                 "missing": "a run exports nothing; an export is compared when it is written"

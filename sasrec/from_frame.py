@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from sasrec.data.cleaning import clean
 from sasrec.data.packed import EvaluationSet, PackedSequences
+from sasrec.data.repeats import choose_repeats
 from sasrec.data.schema import IMPRESSIONS, ITEMS
 from sasrec.data.source import Source
 from sasrec.data.sources.columns import as_ids
@@ -122,5 +123,7 @@ def _hold_out(
         np.arange(count + 1, dtype=np.int32),
         histories.timestamps[newest],
     )
-    users = [user_ids[row] for row in rows]
-    return training, EvaluationSet("validation", users, training.select(rows), targets)
+    users, before = [user_ids[row] for row in rows], training.select(rows)
+    seen = [item in items for item, items in zip(targets.items, before, strict=True)]
+    repeats = choose_repeats(float(np.mean(seen)), None)["allowed"]
+    return training, EvaluationSet("validation", users, before, targets, repeats)

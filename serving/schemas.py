@@ -34,8 +34,10 @@ class RecommendRequest(_Message):
     category: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
         None, description="Only items of this category."
     )
-    allow_repeats: bool = Field(
-        False, strict=True, description="Also show items of the user's history."
+    allow_repeats: bool | None = Field(
+        None,
+        strict=True,
+        description="Also show items of the user's history; by default as the model was judged.",
     )
     request_id: Token | None = Field(None, description="Generated when absent.")
 

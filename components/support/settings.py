@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from sasrec.data.repeats import Repeats
 from sasrec.data.roles import Roles
 from sasrec.data.splits import SplitKind
 from sasrec.errors import SettingsError, first_problem
@@ -63,6 +64,16 @@ class SplitConfig(_Section):
     kind: SplitKind = Field(default="global-time", description="global-time or leave-one-out")
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="global-time only")
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="global-time only")
+
+
+class EvaluationConfig(_Section):
+    """How models are judged, and then serve."""
+
+    repeats: Repeats | None = Field(
+        default=None,
+        description="whether items that a user had before may be recommended and count: exclude or "
+        "allow; by default allow where most targets are such items",
+    )
 
 
 class EventsConfig(_Section):
@@ -144,6 +155,7 @@ class RunConfig(_Section):
     data: DataConfig = DataConfig()
     events: EventsConfig = EventsConfig()
     split: SplitConfig = SplitConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     model: ModelConfig
     train: TrainConfig
     gates: GateConfig
@@ -206,6 +218,7 @@ def build_config(
         "data": {},
         "events": {},
         "split": {},
+        "evaluation": {},
         "model": chosen.model.model_dump(),
         "train": chosen.train.model_dump(),
         "gates": GateConfig.load(gates).model_dump(),
@@ -258,7 +271,7 @@ def describe_settings() -> str:
 
 def _settings() -> Iterator[tuple[str, str, FieldInfo]]:
     """Section, field and description of all that `--set` can change; gates have their own file."""
-    for section in ("data", "events", "split", "model", "train", "refit", "refresh"):
+    for section in ("data", "events", "split", "evaluation", "model", "train", "refit", "refresh"):
         model = RunConfig.model_fields[section].annotation
         for field, info in model.model_fields.items():  # type: ignore[union-attr]
             yield section, field, info

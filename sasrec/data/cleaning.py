@@ -38,6 +38,7 @@ class DataReport:
         click_through: mean logged reward, null without impressions.
         event_types: type -> its role, weight and rows read.
         left_out: reason -> records of the log that this run did not take in.
+        repeated_targets: share of the validation and test targets that their user had before.
         taken_in: what this run added to the site's data: "imported", "logged", "slots".
     """
 
@@ -61,6 +62,7 @@ class DataReport:
     event_types: dict[str, dict[str, Any]] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     taken_in: dict[str, int] = field(default_factory=dict)
+    repeated_targets: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -80,6 +82,8 @@ class DataReport:
             ("ties separated", f"{self.ties_separated:,}"),
             ("impressions", f"{self.impressions:,}"),
         ]
+        if self.repeated_targets is not None:
+            rows.append(("targets seen before", f"{self.repeated_targets:.1%}"))
         if self.click_through is not None:
             rows.append(("click-through", f"{self.click_through:.2%}"))
         for kind, role in self.event_types.items():

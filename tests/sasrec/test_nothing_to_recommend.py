@@ -19,9 +19,7 @@ def world():
 
 
 def evaluated(world, tmp_path, champion):
-    measured = world.evaluate(
-        world.model(0.1), baselines=world.baselines(), champion=champion, filter_seen=True
-    )
+    measured = world.evaluate(world.model(0.1), baselines=world.baselines(), champion=champion)
     measured.save(tmp_path)
     return Evaluation.load(tmp_path)
 

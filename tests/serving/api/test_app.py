@@ -72,6 +72,17 @@ def test_negative_and_ignored_events_are_no_history_and_what_is_disliked_is_not_
         assert set(again) == {*expected, ITEM_IDS[5]}
 
 
+def test_a_model_that_was_judged_with_repeats_shows_them(settings, tmp_path):
+    split = {"kind": "global-time", "repeats": {"targets": 0.9, "allowed": True}}
+    version = register(settings.home, tmp_path / "repeats", seed=3, split=split)
+    ModelStore(settings.home / "models").promote(version, why="test")
+    with TestClient(create_app(settings), headers={"Authorization": "Bearer key-a"}) as client:
+        tell(client, ITEM_IDS[5])
+        assert ITEM_IDS[5] in items(ask(client, user_id="anna", k=100))
+        asked = {"user_id": "anna", "k": 100, "allow_repeats": False}
+        assert ITEM_IDS[5] not in items(ask(client, **asked))
+
+
 def test_the_request_s_items_follow_the_stored_history_once(client, model):
     for item in ITEM_IDS[:3]:
         tell(client, item)
