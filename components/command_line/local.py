@@ -1,6 +1,7 @@
 """The commands that work on this machine: run the pipeline, list its settings."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from components.command_line.options import (
     SplitKind,
     configuration,
 )
+from components.command_line.outputs import require_writable
 from components.runners.local import new_run_id, run_local
 from components.support.settings import describe_settings
 from sasrec.gates import DEFAULT_GATES
@@ -64,6 +66,8 @@ def run(
         dataset = "simulated"
     config = configuration(dataset, data_dir, column, split, preset, set_, gates, refresh)
     home = home or Path("var") / config.site
+    if json_:
+        require_writable("--json", json_)
     run_dir = run_dir or Path("runs") / new_run_id(config.site if dataset else home.name)
     summary = run_local(context.obj, config, home, run_dir, Console(file=sys.stdout))
     if json_:
@@ -91,9 +95,19 @@ def _say_outcome(summary: dict[str, Any], home: Path, run_dir: Path) -> None:
     if summary["deployed"]:
         typer.echo(
             f"{verdict}: {ndcg}, version {summary['model_version']} is champion of {home}; "
-            f"read {report}, then: make serve ARGS='--home {home}'"
+            f"read {report}, then: {_serve(home)}"
         )
     else:
         typer.echo(
             f"{verdict}: {ndcg}, {summary['gate']['reason']}; nothing was deployed; read {report}"
         )
+
+
+def _serve(home: Path) -> str:
+    """The command as a shell takes it; make reads `$` before the shell does."""
+    arguments = f"--home {shlex.quote(str(home))}".replace("$", "$$")
+    return (
+        f"make serve ARGS='{arguments}'"
+        if "'" not in arguments
+        else (f"make serve ARGS={shlex.quote(arguments)}")
+    )

@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from feature_repo.event_times import RETENTION
 from sasrec.data.repeats import Repeats
 from sasrec.data.roles import Roles
 from sasrec.data.splits import SplitKind
@@ -88,7 +89,11 @@ class EventsConfig(_Section):
         default=24, gt=0, description="from an impression to the events that reward it"
     )
     retention_days: float = Field(
-        default=3650, gt=0, le=36500, description="older events are neither taken in nor trained on"
+        default=RETENTION.days,
+        gt=0,
+        le=36500,
+        description="older events are neither taken in nor trained on; SASREC_RETENTION_DAYS of "
+        "the service says the same there",
     )
 
     @field_validator("roles")
@@ -231,11 +236,19 @@ def build_config(
         key, separator, text = override.partition("=")
         if not separator:
             raise SettingsError(f"--set '{override}' is not of the form section.field=value")
-        _assign(values, key.strip(), yaml.safe_load(text))
+        _assign(values, key.strip(), _parsed(text, override))
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         raise SettingsError(": ".join(first_problem(error))) from None
+
+
+def _parsed(text: str, override: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise SettingsError(f"--set '{override}': {problem}") from None
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:

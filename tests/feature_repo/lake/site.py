@@ -35,7 +35,7 @@ def event(**changes: Any) -> dict[str, Any]:
         "item_id": "a",
         "event_type": "view",
         "timestamp": at(48),
-        "received_at": at(48),
+        "received_at": changes.get("timestamp", at(48)),
     } | changes
 
 
