@@ -17,6 +17,7 @@ from sasrec.data.sources.faults import told_as_data_errors
 from sasrec.data.sources.times import as_order, as_timestamps
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
+from sasrec.model.ids import kind_of
 from sasrec.model.recommender import Recommender
 from sasrec.presets import preset as named_preset
 from sasrec.training.loop import train
@@ -60,6 +61,7 @@ def fit(
     result.recommender.histories = {
         user: histories.select(np.array([row])) for row, user in enumerate(user_ids)
     }
+    result.recommender.item_kind = kind_of(frame["item_id"])
     return result.recommender
 
 
