@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feature_repo.lake.clean import Window, clean
+from feature_repo.lake.clean import Window, clean, from_microseconds, microseconds
 from feature_repo.lake.engine import DuckDB, Engine
 from feature_repo.lake.imports import import_dataset
 from feature_repo.lake.intake import recover, take_in
@@ -16,7 +16,7 @@ from feature_repo.lake.lake import Lake, day_of
 from feature_repo.lake.relations import relations
 from feature_repo.lake.snapshot import write_impressions, write_items
 from feature_repo.lake.split import repeated_targets, write_split
-from sasrec.data.cleaning import DataReport
+from sasrec.data.cleaning import DataReport, told_ahead
 from sasrec.data.repeats import Repeats, choose_repeats, told
 from sasrec.data.roles import Roles
 from sasrec.data.splits import DESCRIPTION_FILE
@@ -135,6 +135,10 @@ def write_site_data(
             engine, impressions, window, now=now, attribution=attribution
         )
         description = write_split(engine, split, name=name, clock=clock, **cut)
+        micros = microseconds(now)
+        [(ahead, latest)] = engine.rows(
+            f"SELECT sum(CASE WHEN time > {micros} THEN 1 ELSE 0 END), max(time) FROM events"
+        )
         found = choose_repeats(repeated_targets(engine, split), repeats)
         description["repeats"] = found
         (split / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2))
@@ -146,7 +150,11 @@ def write_site_data(
         left_out=taken.left_out,
         taken_in=taken.added,
         repeated_targets=found["targets"],
-        notes=[*report.notes, told(found, repeats)],
+        notes=[
+            *report.notes,
+            *told_ahead(from_microseconds(int(latest)), now, int(ahead)),
+            told(found, repeats),
+        ],
     )
     return report, description
 

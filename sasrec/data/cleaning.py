@@ -160,9 +160,20 @@ def clean(source: Source, *, now: datetime | None = None) -> tuple[Source, DataR
         events_per_user={name: float(np.quantile(lengths, q)) for name, q in QUANTILES.items()},
         impressions=len(impressions),
         click_through=pc.mean(impressions["reward"]).as_py() if len(impressions) else None,
-        notes=list(source.notes),
+        notes=[*source.notes, *_told_ahead(interactions, now)],
     )
     return cleaned, report
+
+
+def told_ahead(latest: datetime, now: datetime, events: int) -> list[str]:
+    """A note on events that lie ahead of the run, as local times that are read as UTC do."""
+    if not events:
+        return []
+    hours = (latest - now).total_seconds() / 3600
+    return [
+        f"{events:,} events lie in the future, the last by {hours:.1f} hours: if these are local "
+        "times, write their offset (+09:00). They count, and features as of now do not hold them."
+    ]
 
 
 def separate_ties(user: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -177,6 +188,12 @@ def separate_ties(user: np.ndarray, time: np.ndarray) -> np.ndarray:
     """
     row = np.arange(len(time))
     return pd.Series(time - row).groupby(user, sort=False).cummax().to_numpy() + row
+
+
+def _told_ahead(interactions: pa.Table, now: datetime) -> list[str]:
+    time = interactions["timestamp"]
+    ahead = pc.sum(pc.greater(time, pa.scalar(now, TIMESTAMP))).as_py() or 0
+    return told_ahead(pc.max(time).as_py(), now, ahead)
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
