@@ -45,25 +45,36 @@ def names_an_id(name: str) -> bool:
 
 
 def find_column(
-    table: pa.Table, wanted: str, columns: Mapping[str, str], *, source: str, required: bool
+    table: pa.Table,
+    wanted: str,
+    columns: Mapping[str, str],
+    *,
+    source: str,
+    required: bool,
+    fix: str | None = None,
 ) -> str | None:
     """The column of `table` that holds `wanted`: the one mapped, of that name, or of a known alias.
 
     One that is mapped to "" is held by none.
 
+    Args:
+        fix: what to do where a required one is not found; by default, how to map it.
+
     Raises:
         DataError: a mapped column is absent, a required one is not found, or there are two.
     """
-    name = _find(table, wanted, columns, source=source, required=required)
+    fix = fix or f"name it with --column {wanted}=NAME, or add a header line if there is none"
+    name = _find(table, wanted, columns, source=source, fix=fix if required else None)
     if name is not None and f"{name} (2)" in table.column_names:
         raise DataError(f"{source}: two columns are named '{name}'; rename one")
     return name
 
 
 def _find(
-    table: pa.Table, wanted: str, columns: Mapping[str, str], *, source: str, required: bool
+    table: pa.Table, wanted: str, columns: Mapping[str, str], *, source: str, fix: str | None
 ) -> str | None:
-    if columns.get(wanted) == "" and not required:
+    """`fix` is None where the column is not required."""
+    if columns.get(wanted) == "" and fix is None:
         return None
     if wanted in columns:
         if columns[wanted] not in table.column_names:
@@ -78,11 +89,8 @@ def _find(
     for alias in _ALIASES[wanted].split():
         if alias in by_normal_name:
             return by_normal_name[alias]
-    if required:
-        raise DataError(
-            f"{source}: no column for '{wanted}' among {table.column_names}; "
-            f"name it with --column {wanted}=NAME, or add a header line if there is none"
-        )
+    if fix is not None:
+        raise DataError(f"{source}: no column for '{wanted}' among {table.column_names}; {fix}")
     return None
 
 

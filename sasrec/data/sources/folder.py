@@ -291,7 +291,9 @@ def _items(path: Path | None, interactions: pa.Table) -> tuple[pa.Table, list[st
         return _undescribed(seen), ["no item file: items were derived from the interactions"]
     source = str(path)
     table, notes = read_file(path)
-    item_id = find_column(table, "item_id", {}, source=source, required=True)
+    item_id = find_column(
+        table, "item_id", {}, source=source, required=True, fix="name that column item_id"
+    )
     if suffix(path) != ".parquet":
         table = without_point_zero(table, [str(item_id)])
     contract = {"item_id": as_ids(table[item_id], source=source, name=str(item_id))}

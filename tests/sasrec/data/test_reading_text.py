@@ -272,3 +272,10 @@ def test_an_item_without_an_id(tmp_path):
     (tmp_path / "items.csv").write_text("item_id,title\na1,One\n,Two\n")
     with pytest.raises(DataError, match=r"items.csv: column 'item_id' is empty at row 1; remove"):
         load(tmp_path)
+
+
+def test_items_without_a_column_of_ids(tmp_path):
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nu,a,1700000000\n")
+    (tmp_path / "items.csv").write_text("thing,title\na,A\n")
+    with pytest.raises(DataError, match=r"items.csv: no column for 'item_id'.*; name that column"):
+        load(tmp_path)
