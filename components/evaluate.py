@@ -27,6 +27,7 @@ def evaluate(
     from components.support.champion import load_champion, recipe_of
     from components.support.fair_comparison import fair_comparison
     from components.support.metadata import storable
+    from components.support.outcome_metrics import feature_skew
     from components.support.sequence_extras import SequenceExtras
     from components.support.settings import RunConfig
     from components.support.stage import stage
@@ -99,7 +100,9 @@ def evaluate(
                 dataset.test.user_ids[:200],
                 roles=Roles.parse(run.events.roles),
                 until=run.data.as_of,
+                repeats=dataset.test.repeats,
             ),
+            "feature_skew": feature_skew(current.run_dir),
             "export_parity": {
                 "missing": "a run exports nothing; an export is compared when it is written"
             },

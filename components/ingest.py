@@ -77,6 +77,7 @@ def ingest(
                 attribution=timedelta(hours=run.events.attribution_hours),
                 taken=taken,
                 profile=choose_profile(None),
+                repeats=run.evaluation.repeats,
             )
             nothing_newer = False
             try:
@@ -99,7 +100,8 @@ def ingest(
         verdict = "nothing new" if known else "new"
         state.save(current.run_dir, nothing_new=known)
         current.detail = (
-            f"{report.events:,} interactions, split {cut['sha256'][:12]}"
+            f"{report.events:,} interactions, split {cut['sha256'][:12]}, "
+            f"repeats {'allowed' if cut['repeats']['allowed'] else 'excluded'}"
             if verdict == "new"
             else verdict
         )

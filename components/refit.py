@@ -57,6 +57,7 @@ def refit(
             key = training_key(
                 plan.recipe,
                 dataset.description["sha256"],
+                dataset.test.repeats,
                 digest,
                 now.digest,
                 extras.digest,

@@ -53,7 +53,14 @@ def register(
         state = data_state.DataState.load(progress.run_dir)
         # A version is named by its files: what it knows and how it reads events belong to its name.
         (model / MADE_OF).write_text(
-            json.dumps({"event_roles": told["event_roles"], **state.compared()}, sort_keys=True)
+            json.dumps(
+                {
+                    "event_roles": told["event_roles"],
+                    "repeats": dataset.test.repeats,
+                    **state.compared(),
+                },
+                sort_keys=True,
+            )
         )
         version = open_registry(Path(home)).register(
             model,

@@ -41,6 +41,7 @@ def train(
         key = training_key(
             plan.recipe,
             dataset.description["sha256"],
+            dataset.test.repeats,
             plan.warm_started_from,
             extras.digest,
             weights is not None and digest_of(weights),

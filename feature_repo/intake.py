@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from feature_repo.command_line import Home, Log, end_process, log_of, run
+from feature_repo.event_times import RETENTION
 from feature_repo.lake.intake import take_in
 from feature_repo.lake.lake import only_writer, open_lake
 from feature_repo.lease import held
@@ -14,7 +15,7 @@ from feature_repo.lease import held
 def main(
     home: Home,
     log: Log = None,
-    retention: Annotated[float, typer.Option(help="Oldest event to take, days.")] = 3650,
+    retention: Annotated[float, typer.Option(help="Oldest event to take, days.")] = RETENTION.days,
 ) -> None:
     """Add what the service logged to the site's data, and say what was left out and why."""
     with held(home, "feature_repo.intake", end_process), only_writer(home):

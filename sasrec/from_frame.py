@@ -9,16 +9,21 @@ import pyarrow as pa
 
 from sasrec.data.cleaning import clean
 from sasrec.data.packed import EvaluationSet, PackedSequences
+from sasrec.data.repeats import choose_repeats
 from sasrec.data.schema import IMPRESSIONS, ITEMS
 from sasrec.data.source import Source
-from sasrec.data.sources.columns import as_ids, as_timestamps
+from sasrec.data.sources.columns import as_ids
+from sasrec.data.sources.faults import told_as_data_errors
+from sasrec.data.sources.times import as_order, as_timestamps
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
+from sasrec.model.ids import kind_of
 from sasrec.model.recommender import Recommender
 from sasrec.presets import preset as named_preset
 from sasrec.training.loop import train
 
 FRAME = "data frame"
+COLUMNS = ["user_id", "item_id", "timestamp"]
 
 
 def fit(
@@ -34,8 +39,9 @@ def fit(
     choose the epoch.
 
     Args:
-        frame: one row per interaction; timestamps as dates or as seconds since 1970; equal ones
-            keep the order of the rows.
+        frame: one row per interaction; other columns do not matter. Timestamps are dates, epochs
+            or, unless the model has a `time_bias`, any numbers that grow with time, such as
+            positions; equal ones keep the order of the rows.
         preset: a name in `sasrec.presets.PRESETS`.
         run_dir: where progress is kept and a killed run resumes; a temporary folder by default.
         overrides: fields of `ModelConfig` and `TrainConfig` that replace the preset's.
@@ -44,7 +50,8 @@ def fit(
         DataError: bad input, in one line.
     """
     chosen = named_preset(preset, **overrides)
-    interactions = clean(_source(frame))[0].interactions
+    source = _source(frame, order_suffices=not chosen.model.time_bias)
+    interactions = clean(source)[0].interactions
     vocabulary = Vocabulary(sorted(set(interactions["item_id"].to_pylist())))
     user_ids, histories = _pack(interactions, vocabulary)
     training, validation = _hold_out(user_ids, histories, chosen.train.seed)
@@ -54,22 +61,26 @@ def fit(
     result.recommender.histories = {
         user: histories.select(np.array([row])) for row, user in enumerate(user_ids)
     }
+    result.recommender.item_kind = kind_of(frame["item_id"])
     return result.recommender
 
 
-def _source(frame: pd.DataFrame) -> Source:
-    for column in ("user_id", "item_id", "timestamp"):
+def _source(frame: pd.DataFrame, *, order_suffices: bool) -> Source:
+    for column in COLUMNS:
         if column not in frame.columns:
             raise DataError(f"{FRAME}: column '{column}' is missing; found {list(frame.columns)}")
     if not len(frame):
         raise DataError(f"{FRAME}: there are no rows")
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    timestamps, _ = as_timestamps(table["timestamp"], source=FRAME, name="timestamp")
+    with told_as_data_errors(FRAME, "give a column one type"):
+        table = pa.Table.from_pandas(frame[COLUMNS], preserve_index=False)
+    order = as_order(table["timestamp"]) if order_suffices else None
+    if order is None:
+        order, _ = as_timestamps(table["timestamp"], source=FRAME, name="timestamp")
     interactions = pa.table(
         {
-            "user_id": as_ids(table["user_id"]),
-            "item_id": as_ids(table["item_id"]),
-            "timestamp": timestamps,
+            "user_id": as_ids(table["user_id"], source=FRAME, name="user_id"),
+            "item_id": as_ids(table["item_id"], source=FRAME, name="item_id"),
+            "timestamp": order,
             "event_type": pa.repeat("interaction", len(table)),
             "value": pa.nulls(len(table), pa.float32()),
             "sequence": np.arange(len(table)),
@@ -114,5 +125,7 @@ def _hold_out(
         np.arange(count + 1, dtype=np.int32),
         histories.timestamps[newest],
     )
-    users = [user_ids[row] for row in rows]
-    return training, EvaluationSet("validation", users, training.select(rows), targets)
+    users, before = [user_ids[row] for row in rows], training.select(rows)
+    seen = [item in items for item, items in zip(targets.items, before, strict=True)]
+    repeats = choose_repeats(float(np.mean(seen)), None)["allowed"]
+    return training, EvaluationSet("validation", users, before, targets, repeats)

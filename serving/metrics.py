@@ -69,6 +69,9 @@ EXPLORATION_CONFIGURED = Gauge(
     multiprocess_mode="livemax",
 )
 EVENTS = Counter("reco_events_total", "Events acknowledged as durable.")
+EVENTS_AHEAD = Counter(
+    "reco_events_ahead_total", "Events of a clock that is ahead, which count as of their arrival."
+)
 EVENT_DURABLE = Histogram(
     "reco_event_durable_seconds",
     "From taking events to having them on disk.",

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
 
+from feature_repo.event_times import happened_at
+
 MAX_K = 100
 MAX_BATCH = 500
 
@@ -36,8 +38,10 @@ class RecommendRequest(_Message):
     )
     exclude: Excluded = Field([], description="Items not to show.")
     category: Category | None = Field(None, description="Only items of this category.")
-    allow_repeats: bool = Field(
-        False, strict=True, description="Also show items of the user's history."
+    allow_repeats: bool | None = Field(
+        None,
+        strict=True,
+        description="Also show items of the user's history; by default as the model was judged.",
     )
     request_id: Token | None = Field(None, description="Generated when absent.")
 
@@ -108,12 +112,17 @@ class Event(_Message):
     event_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "interaction"
     request_id: Token | None = Field(None, description="The recommendation that led to it.")
     timestamp: AwareDatetime | None = Field(
-        None, strict=True, description="When, in ISO 8601 with an offset; the arrival when absent."
+        None,
+        strict=True,
+        description="When, in ISO 8601 with an offset; the arrival when absent, or when it is more "
+        "than 5 minutes ahead.",
     )
 
     def record(self, *, received_at: int) -> dict[str, Any]:
         """As `serving.events.writer` has it; `received_at` in microseconds."""
-        at = received_at if self.timestamp is None else round(self.timestamp.timestamp() * 1e6)
+        at = received_at
+        if self.timestamp is not None:
+            at = happened_at(round(self.timestamp.timestamp() * 1e6), received_at)
         return {
             "type": "event",
             "event_id": self.event_id,
@@ -187,4 +196,5 @@ class Problem(_Message):
     """Why a request was refused. Never repeats what was sent."""
 
     error: str
-    field: str | None = None
+    field: str | None = Field(None, description="Its path: events.3.event_id.")
+    reason: str | None = Field(None, description="What is expected there.")

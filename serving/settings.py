@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from feature_repo.event_times import RETENTION
 from sasrec.errors import SettingsError, first_problem
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -30,6 +31,12 @@ class Settings(BaseSettings):
     )
     history_length: int = Field(
         default=200, ge=1, le=1000, description="Newest events that a request reads."
+    )
+    retention_days: float = Field(
+        default=RETENTION.days,
+        gt=0,
+        le=36500,
+        description="Older events are refused; events.retention_days of the pipeline.",
     )
     workers: int = Field(default=1, ge=1, le=64, description="Server processes.")
 

@@ -4,6 +4,7 @@ import typer
 from kfp.dsl.graph_component import GraphComponent
 
 from components.command_line import cluster, local
+from components.command_line.check import check
 from components.command_line.exits import run_to_exit
 from serving.__main__ import serve
 from serving.registry.__main__ import app as registry
@@ -26,6 +27,7 @@ def command_line(pipeline: GraphComponent) -> typer.Typer:
 
     here, there = "On this machine", "On a Kubeflow cluster"
     app.command(epilog=local.RUN_EXAMPLES, rich_help_panel=here)(local.run)
+    app.command(rich_help_panel=here)(check)
     app.command(rich_help_panel=here)(local.settings)
     app.command(rich_help_panel=here)(local.recommend)
     app.command(rich_help_panel=here)(serve)

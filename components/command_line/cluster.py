@@ -33,6 +33,7 @@ from components.command_line.options import (
     pairs,
     platform_settings,
 )
+from components.command_line.outputs import require_writable
 from components.runners.cluster import EXPERIMENT, Cluster
 from components.runners.cluster_run import Outcome, watch_run
 from components.runners.doctor import check_all, checked_target, run_probe, table, would_start
@@ -78,6 +79,7 @@ def compile_(
     """
     config = configuration(dataset, data_dir, column, split, preset, set_, gates)
     settings = platform_settings(platform)
+    require_writable("--output", output)
     compiler.Compiler().compile(
         on_platform(context.obj, settings),
         str(output),

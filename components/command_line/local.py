@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,7 @@ from components.command_line.options import (
     SplitKind,
     configuration,
 )
+from components.command_line.outputs import require_writable
 from components.runners.local import new_run_id, run_local
 from components.support.settings import describe_settings
 from sasrec.errors import DataError, SettingsError
@@ -68,6 +70,8 @@ def run(
         dataset = "simulated"
     config = configuration(dataset, data_dir, column, split, preset, set_, gates, refresh)
     home = _folder(home) if home else Path("var") / config.site
+    if json_:
+        require_writable("--json", json_)
     run_dir = run_dir or Path("runs") / new_run_id(config.site if dataset else home.name)
     summary = run_local(context.obj, config, home, run_dir, Console(file=sys.stdout))
     if json_:
@@ -91,7 +95,8 @@ def recommend(
     """Write a list for every user of a site to a file, as the service would draw it."""
     from serving.offline import write_lists  # PyTorch, which the other commands do not wait for
 
-    serving = load_settings().model_copy(update={"home": home})
+    require_writable("--output", output)
+    serving = load_settings().model_copy(update={"home": _folder(home)})
     plan = write_lists(serving, output, k=k, users=None if users is None else _lines(users))
     version = f"version {plan.model_version}, histories until {plan.as_of}"
     typer.echo(f"{plan.users:,} lists of {version}: {output}")
@@ -125,9 +130,19 @@ def _say_outcome(summary: dict[str, Any], home: Path, run_dir: Path) -> None:
     if summary["deployed"]:
         typer.echo(
             f"{verdict}: {ndcg}, version {summary['model_version']} is champion of {home}; "
-            f"read {report}, then: make serve ARGS='--home {home}'"
+            f"read {report}, then: {_serve(home)}"
         )
     else:
         typer.echo(
             f"{verdict}: {ndcg}, {summary['gate']['reason']}; nothing was deployed; read {report}"
         )
+
+
+def _serve(home: Path) -> str:
+    """The command as a shell takes it; make reads `$` before the shell does."""
+    arguments = f"--home {shlex.quote(str(home))}".replace("$", "$$")
+    return (
+        f"make serve ARGS='{arguments}'"
+        if "'" not in arguments
+        else (f"make serve ARGS={shlex.quote(arguments)}")
+    )

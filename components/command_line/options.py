@@ -83,18 +83,25 @@ def configuration(
         SettingsError: an option that does not fit, in one line.
     """
     data: dict[str, Any] = {
-        "dataset": dataset,
+        "dataset": dataset_name(dataset),
         "data_dir": data_dir and data_dir.absolute(),
         "columns": pairs(columns),
     }
-    if dataset is not None and dataset not in sources.NAMED:
-        # Links keep their names: caches link `events.csv` to a file named by its digest.
-        data["dataset"] = str(Path(dataset).absolute())
     sections: dict[str, dict[str, Any]] = {"data": data, "split": {"kind": split.value}}
     if refresh:  # of what is new; the refit then learns from all of it
         sections["refresh"] = {"enabled": True}
         sections["split"] |= {"validation_fraction": 0.1, "test_fraction": 0.4}
     return build_config(preset, overrides or [], sections, gates)
+
+
+def dataset_name(dataset: str | None) -> str | None:
+    """A named data set as it is, a path from the root.
+
+    Links keep their names: caches link `events.csv` to a file named by its digest.
+    """
+    if dataset is None or dataset in sources.NAMED:
+        return dataset
+    return str(Path(dataset).absolute())
 
 
 def pairs(texts: list[str] | None) -> dict[str, str]:

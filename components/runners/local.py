@@ -48,8 +48,8 @@ class Interrupted(Exception):
 
 
 def new_run_id(site: str) -> str:
-    """Sorts by time, and says which data it was."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{site}"
+    """Sorts by time, to the microsecond, and says which data it was."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{site}"
 
 
 def run_local(

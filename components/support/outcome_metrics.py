@@ -6,7 +6,7 @@ quality exporter (`serving.monitoring`) passes on, or node_exporter's textfile c
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway, write_to_textfile
 
@@ -18,6 +18,15 @@ TEXTFILES = "pipeline_metrics"
 SKEW = "skew.json"
 VERDICT, REFIT, PROMOTE = "verdict.json", "refit.json", "promote"
 Outcome = Literal["deployed", "held", "unchanged", "failed"]
+
+
+def feature_skew(run_dir: Path) -> dict[str, Any]:
+    """Of the run's publish: `users` compared and `skewed_users` among them, as a finding."""
+    path = run_dir / SKEW
+    if not path.exists():
+        return {"missing": "the run compared no features"}
+    found = json.loads(path.read_text())
+    return {name: found[name] for name in ("users", "skewed_users")}
 
 
 def push_outcome(pushgateway: str, run_dir: Path) -> str:

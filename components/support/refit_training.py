@@ -10,6 +10,7 @@ from components.support.settings import RunConfig
 from components.support.training_plan import TrainingPlan
 from sasrec.data.current import CurrentHistories
 from sasrec.data.dataset import SequenceDataset
+from sasrec.data.repeats import repeats_allowed
 from sasrec.data.roles import Roles
 from sasrec.evaluation.serving_cost import serving_cost
 from sasrec.gates.refit import judge_refit
@@ -51,6 +52,7 @@ class RefitTraining:
         self._run, self._plan, self._dataset, self._now = run, plan, dataset, now
         self._extras, self._evaluated = extras, evaluated
         self._newest = now.histories.select(now.newest_users(NEWEST_USERS))
+        self._repeats = repeats_allowed(dataset.description)
         self._made: dict[str, Any] = {}
 
     def train(self, folder: Path, best_epoch: int) -> Recommender:
@@ -88,7 +90,9 @@ class RefitTraining:
     def move_curves(self, curves: Iterable[Path], refitted: Recommender, folder: Path) -> None:
         """Save calibrations of the evaluated model's scores as curves of the refit's."""
         for curve in curves:
-            scale, shift = score_alignment(refitted, self._evaluated, self._newest)
+            scale, shift = score_alignment(
+                refitted, self._evaluated, self._newest, repeats=self._repeats
+            )
             Calibration.load(curve.parent).rescaled(scale, shift).save(folder)
 
     def check(self, refitted: Recommender, home: Path, folder: Path) -> dict[str, Any]:
@@ -98,7 +102,9 @@ class RefitTraining:
             folder: where the refit is saved.
         """
         findings: dict[str, Any] = {
-            "refit": asdict(check_refit(refitted, self._evaluated, self._newest))
+            "refit": asdict(
+                check_refit(refitted, self._evaluated, self._newest, repeats=self._repeats)
+            )
         }
         if findings["refit"]["finite"]:
             settings = load_settings().model_copy(update={"home": home})
@@ -110,6 +116,7 @@ class RefitTraining:
                 users,
                 roles=Roles.parse(self._run.events.roles),
                 until=self._run.data.as_of,
+                repeats=self._repeats,
             )
         limits = self._run.refit
         verdict = judge_refit(

@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from feature_repo.event_times import RETENTION
+from sasrec.data.repeats import Repeats
 from sasrec.data.roles import Roles
 from sasrec.data.splits import SplitKind
 from sasrec.errors import SettingsError, first_problem
@@ -65,6 +67,16 @@ class SplitConfig(_Section):
     test_fraction: float = Field(default=0.1, gt=0, lt=0.5, description="global-time only")
 
 
+class EvaluationConfig(_Section):
+    """How models are judged, and then serve."""
+
+    repeats: Repeats | None = Field(
+        default=None,
+        description="whether items that a user had before may be recommended and count: exclude or "
+        "allow; by default allow where most targets are such items",
+    )
+
+
 class EventsConfig(_Section):
     """What a site's events mean."""
 
@@ -77,7 +89,11 @@ class EventsConfig(_Section):
         default=24, gt=0, description="from an impression to the events that reward it"
     )
     retention_days: float = Field(
-        default=3650, gt=0, le=36500, description="older events are neither taken in nor trained on"
+        default=RETENTION.days,
+        gt=0,
+        le=36500,
+        description="older events are neither taken in nor trained on; SASREC_RETENTION_DAYS of "
+        "the service says the same there",
     )
 
     @field_validator("roles")
@@ -144,6 +160,7 @@ class RunConfig(_Section):
     data: DataConfig = DataConfig()
     events: EventsConfig = EventsConfig()
     split: SplitConfig = SplitConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     model: ModelConfig
     train: TrainConfig
     gates: GateConfig
@@ -206,6 +223,7 @@ def build_config(
         "data": {},
         "events": {},
         "split": {},
+        "evaluation": {},
         "model": chosen.model.model_dump(),
         "train": chosen.train.model_dump(),
         "gates": GateConfig.load(gates).model_dump(),
@@ -218,11 +236,19 @@ def build_config(
         key, separator, text = override.partition("=")
         if not separator:
             raise SettingsError(f"--set '{override}' is not of the form section.field=value")
-        _assign(values, key.strip(), yaml.safe_load(text))
+        _assign(values, key.strip(), _parsed(text, override))
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
         raise SettingsError(": ".join(first_problem(error))) from None
+
+
+def _parsed(text: str, override: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise SettingsError(f"--set '{override}': {problem}") from None
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:
@@ -258,7 +284,7 @@ def describe_settings() -> str:
 
 def _settings() -> Iterator[tuple[str, str, FieldInfo]]:
     """Section, field and description of all that `--set` can change; gates have their own file."""
-    for section in ("data", "events", "split", "model", "train", "refit", "refresh"):
+    for section in ("data", "events", "split", "evaluation", "model", "train", "refit", "refresh"):
         model = RunConfig.model_fields[section].annotation
         for field, info in model.model_fields.items():  # type: ignore[union-attr]
             yield section, field, info

@@ -38,7 +38,9 @@ class RecipeTraining:
         folder = (
             self._home
             / "training"
-            / training_key(recipe, data.description["sha256"], self._extras.digest)
+            / training_key(
+                recipe, data.description["sha256"], data.test.repeats, self._extras.digest
+            )
         )
         self._folders.append(folder)
         (self._run_dir / "training_dir").write_text(str(folder))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from feature_repo.event_codec import Record
+from feature_repo.event_times import settled
 from feature_repo.history.protocol import HistoryStore, StoredEvent
 
 BATCH = 10_000
@@ -31,6 +32,6 @@ def _events(records: Iterable[Record]) -> Iterator[tuple[str, StoredEvent]]:
                     record["event_id"],
                     record["item_id"],
                     record["event_type"],
-                    record["timestamp"],
+                    settled(record)["timestamp"],
                 ),
             )

@@ -137,7 +137,7 @@ def clean(
     if not len(lengths) or lengths.max() < 2:
         raise DataError(
             f"{name}: no user has two events, so there is no next item to learn; "
-            "is 'user_id' the right column?"
+            "is 'user_id' the right column? --column user_id=NAME takes another"
         )
     return _report(
         engine, name, clock, [*notes, *_role_notes(roles, counts)], counts, roles, lengths

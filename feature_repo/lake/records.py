@@ -9,11 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from feature_repo.event_codec import Record
+from feature_repo.event_times import CLOCK_TOLERANCE, settled, too_old
 from feature_repo.lake.lake import LAKE_IMPRESSIONS, LAKE_INTERACTIONS
-from sasrec.data.schema import TIMESTAMP
+from sasrec.data.schema import MAX_ID_LENGTH, TIMESTAMP
 
-MAX_ID_LENGTH = 256
-CLOCK_TOLERANCE = timedelta(minutes=5)
 MAX_CANDIDATES = 2**31 - 1
 
 EVENT_FIELDS = {
@@ -65,7 +64,7 @@ def to_rows(
 
     Args:
         records: of a repeated (user, event id) or request id the first counts.
-        now: events more than 5 minutes later are from the future.
+        now: events that are settled more than 5 minutes later are from the future.
         retention: events older than this before `now` are left out.
         first_sequence: of the first interaction.
     """
@@ -76,6 +75,7 @@ def to_rows(
     for record in records:
         kind = record.get("type")
         if kind == "event":
+            record = settled(record)
             reason = _event_problem(record, now, retention)
         elif kind == "impression":
             reason = _slate_problem(record)
@@ -106,7 +106,7 @@ def _event_problem(event: Record, now: datetime, retention: timedelta) -> str | 
         return "event: schema changed ('request_id' is no str)"
     if event["timestamp"] > _microseconds(now + CLOCK_TOLERANCE):
         return "event: from the future"
-    if event["timestamp"] < _microseconds(now - retention):
+    if too_old(event["timestamp"], _microseconds(now), retention):
         return "event: older than the retention"
     if any(
         not 0 < len(event[name]) <= MAX_ID_LENGTH for name in ("event_id", "user_id", "item_id")

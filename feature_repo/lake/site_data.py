@@ -1,5 +1,6 @@
 """A site's data as one run uses it: taken in, cleaned, split, and written as Parquet."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -7,16 +8,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feature_repo.lake.clean import Window, clean
+from feature_repo.lake.clean import Window, clean, from_microseconds, microseconds
 from feature_repo.lake.engine import DuckDB, Engine
 from feature_repo.lake.imports import import_dataset
 from feature_repo.lake.intake import recover, take_in
 from feature_repo.lake.lake import Lake, day_of
 from feature_repo.lake.relations import relations
 from feature_repo.lake.snapshot import write_impressions, write_items
-from feature_repo.lake.split import write_split
-from sasrec.data.cleaning import DataReport
+from feature_repo.lake.split import repeated_targets, write_split
+from sasrec.data.cleaning import DataReport, told_ahead
+from sasrec.data.repeats import Repeats, choose_repeats, told
 from sasrec.data.roles import Roles
+from sasrec.data.splits import DESCRIPTION_FILE
 from sasrec.errors import DataError
 
 
@@ -91,6 +94,7 @@ def write_site_data(
     cut: Mapping[str, Any],
     taken: Taken,
     profile: str = "local",
+    repeats: Repeats | None = None,
 ) -> tuple[DataReport, dict[str, Any]]:
     """Write the artifacts of a run from one state of the lake.
 
@@ -99,6 +103,7 @@ def write_site_data(
         name: of the data, for messages.
         now: the run's moment; impressions whose window is over by then have a reward.
         cut: the settings of the split, as `write_split` takes them.
+        repeats: whether items of a history may be recommended; None to let the data say.
         taken: for the report.
         profile: "cluster" for Spark.
 
@@ -130,6 +135,13 @@ def write_site_data(
             engine, impressions, window, now=now, attribution=attribution
         )
         description = write_split(engine, split, name=name, clock=clock, **cut)
+        micros = microseconds(now)
+        [(ahead, latest)] = engine.rows(
+            f"SELECT sum(CASE WHEN time > {micros} THEN 1 ELSE 0 END), max(time) FROM events"
+        )
+        found = choose_repeats(repeated_targets(engine, split), repeats)
+        description["repeats"] = found
+        (split / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2))
     report = replace(
         report,
         catalogue=catalogue,
@@ -137,6 +149,12 @@ def write_site_data(
         click_through=click_through,
         left_out=taken.left_out,
         taken_in=taken.added,
+        repeated_targets=found["targets"],
+        notes=[
+            *report.notes,
+            *told_ahead(from_microseconds(int(latest)), now, int(ahead)),
+            told(found, repeats),
+        ],
     )
     return report, description
 

@@ -60,6 +60,18 @@ GROUP BY users.user_id, users.last
 """
 
 
+# Targets whose item their user had before the cut, and all targets.
+REPEATED = """
+SELECT sum(CASE WHEN firsts.first < cutoffs.cutoff THEN 1 ELSE 0 END), count(*)
+FROM written_targets AS targets
+JOIN cutoffs ON targets.fold = cutoffs.fold AND targets.user_id = cutoffs.user_id
+JOIN (
+    SELECT user_id, item_id, min(time) AS first FROM events
+    WHERE user_id IN (SELECT user_id FROM written_targets) GROUP BY user_id, item_id
+) AS firsts ON targets.user_id = firsts.user_id AND targets.item_id = firsts.item_id
+"""
+
+
 def write_split(
     engine: Engine,
     directory: Path,
@@ -122,6 +134,13 @@ def write_split(
         description["since"] = since.isoformat()
     (directory / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2))
     return description
+
+
+def repeated_targets(engine: Engine, directory: Path) -> float:
+    """Share of the targets that `write_split` wrote which are items of their user's history."""
+    engine.read("written_targets", directory / TARGETS_FILE)
+    [(repeated, targets)] = engine.rows(REPEATED)
+    return float(repeated) / float(targets)
 
 
 def _cuts(

@@ -38,6 +38,7 @@ class DataReport:
         click_through: mean logged reward, null without impressions.
         event_types: type -> its role, weight and rows read.
         left_out: reason -> records of the log that this run did not take in.
+        repeated_targets: share of the validation and test targets that their user had before.
         taken_in: what this run added to the site's data: "imported", "logged", "slots".
     """
 
@@ -61,6 +62,7 @@ class DataReport:
     event_types: dict[str, dict[str, Any]] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     taken_in: dict[str, int] = field(default_factory=dict)
+    repeated_targets: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -80,6 +82,8 @@ class DataReport:
             ("ties separated", f"{self.ties_separated:,}"),
             ("impressions", f"{self.impressions:,}"),
         ]
+        if self.repeated_targets is not None:
+            rows.append(("targets seen before", f"{self.repeated_targets:.1%}"))
         if self.click_through is not None:
             rows.append(("click-through", f"{self.click_through:.2%}"))
         for kind, role in self.event_types.items():
@@ -128,7 +132,7 @@ def clean(source: Source, *, now: datetime | None = None) -> tuple[Source, DataR
     if lengths.max() < 2:
         raise DataError(
             f"{source.name}: no user has two events, so there is no next item to learn; "
-            f"is '{interactions.schema.names[0]}' the right column?"
+            "is 'user_id' the right column? --column user_id=NAME takes another"
         )
 
     interactions = interactions.take(order)
@@ -156,9 +160,20 @@ def clean(source: Source, *, now: datetime | None = None) -> tuple[Source, DataR
         events_per_user={name: float(np.quantile(lengths, q)) for name, q in QUANTILES.items()},
         impressions=len(impressions),
         click_through=pc.mean(impressions["reward"]).as_py() if len(impressions) else None,
-        notes=list(source.notes),
+        notes=[*source.notes, *_told_ahead(interactions, now)],
     )
     return cleaned, report
+
+
+def told_ahead(latest: datetime, now: datetime, events: int) -> list[str]:
+    """A note on events that lie ahead of the run, as local times that are read as UTC do."""
+    if not events:
+        return []
+    hours = (latest - now).total_seconds() / 3600
+    return [
+        f"{events:,} events lie in the future, the last by {hours:.1f} hours: if these are local "
+        "times, write their offset (+09:00). They count, and features as of now do not hold them."
+    ]
 
 
 def separate_ties(user: np.ndarray, time: np.ndarray) -> np.ndarray:
@@ -173,6 +188,12 @@ def separate_ties(user: np.ndarray, time: np.ndarray) -> np.ndarray:
     """
     row = np.arange(len(time))
     return pd.Series(time - row).groupby(user, sort=False).cummax().to_numpy() + row
+
+
+def _told_ahead(interactions: pa.Table, now: datetime) -> list[str]:
+    time = interactions["timestamp"]
+    ahead = pc.sum(pc.greater(time, pa.scalar(now, TIMESTAMP))).as_py() or 0
+    return told_ahead(pc.max(time).as_py(), now, ahead)
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
@@ -212,15 +233,19 @@ def checked_interactions(
     where = f"{name} interactions"
     interactions = check(interactions, INTERACTIONS, source=where)
     if not interactions.num_rows:
-        raise DataError(f"{where}: there are no rows")
+        raise DataError(f"{where}: there are no rows; write one row per event")
     for column in ("user_id", "item_id"):
         _reject(
-            pc.equal(interactions[column], ""), f"{where}: column '{column}' is empty", first_row
+            pc.equal(interactions[column], ""),
+            f"{where}: column '{column}' is empty",
+            "fill it in, or remove the row",
+            first_row,
         )
     latest = pa.scalar(now + FUTURE_TOLERANCE, TIMESTAMP)
     _reject(
         pc.greater(interactions["timestamp"], latest),
-        f"{where}: column 'timestamp' lies in the future (is its unit right?)",
+        f"{where}: column 'timestamp' lies more than a day in the future",
+        "correct the unit or the clock, or remove the rows",
         first_row,
     )
     return interactions
@@ -234,7 +259,11 @@ def checked_items(items: pa.Table, name: str) -> pa.Table:
     """
     items = check(items, ITEMS, source=f"{name} items")
     repeated = items["item_id"].to_pandas().duplicated().to_numpy()
-    _reject(repeated, f"{name} items: column 'item_id' describes an item for the second time")
+    _reject(
+        repeated,
+        f"{name} items: column 'item_id' describes an item for the second time",
+        "keep one row per item",
+    )
     return items
 
 
@@ -249,19 +278,28 @@ def checked_impressions(impressions: pa.Table, name: str) -> pa.Table:
     impressions = check(impressions, IMPRESSIONS, source=where)
     propensity = impressions["propensity"]
     inside = pc.and_(pc.greater(propensity, 0), pc.less_equal(propensity, 1))
-    _reject(pc.invert(inside), f"{where}: column 'propensity' is outside (0, 1]")
+    _reject(
+        pc.invert(inside),
+        f"{where}: column 'propensity' is outside (0, 1]",
+        "write the probability that the policy gave to the slot, or remove the row",
+    )
     reward = impressions["reward"].fill_null(0)
     inside = pc.and_(pc.greater_equal(reward, 0), pc.less_equal(reward, 1))
-    _reject(pc.invert(inside), f"{where}: column 'reward' is outside [0, 1]")
+    _reject(
+        pc.invert(inside),
+        f"{where}: column 'reward' is outside [0, 1]",
+        "scale it, or leave it empty where it is unknown",
+    )
     slots = impressions.select(["request_id", "position"]).to_pandas()
     _reject(
         slots.duplicated().to_numpy(),
         f"{where}: columns 'request_id', 'position' hold a slot for the second time",
+        "keep one row per request and position",
     )
     return impressions
 
 
-def _reject(bad: np.ndarray | pa.ChunkedArray, problem: str, first_row: int = 0) -> None:
+def _reject(bad: np.ndarray | pa.ChunkedArray, problem: str, fix: str, first_row: int = 0) -> None:
     row = pc.index(pa.chunked_array([bad]) if isinstance(bad, np.ndarray) else bad, True).as_py()
     if row >= 0:
-        raise DataError(f"{problem} at row {first_row + row}")
+        raise DataError(f"{problem} at row {first_row + row}; {fix}")

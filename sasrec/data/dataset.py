@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from sasrec.data.mapped import SequenceWriter, concatenate, map_packed, save_packed
 from sasrec.data.packed import EvaluationSet, PackedSequences
+from sasrec.data.repeats import repeats_allowed
 from sasrec.data.schema import TIMESTAMP
 from sasrec.data.splits import Split
 from sasrec.data.users import UserIds, UserWriter, map_users
@@ -79,13 +80,15 @@ class SequenceDataset:
                 concatenate([part.targets for part in parts]),
             )
         train_users, train, _ = folds["train"]
+        description = split.describe()
+        repeats = repeats_allowed(description)
         return cls(
-            split.describe(),
+            description,
             vocabulary,
             train_users,
             train,
-            EvaluationSet("validation", *folds["validation"]),
-            EvaluationSet("test", *folds["test"]),
+            EvaluationSet("validation", *folds["validation"], repeats=repeats),
+            EvaluationSet("test", *folds["test"], repeats=repeats),
         )
 
     @staticmethod
@@ -159,17 +162,18 @@ class SequenceDataset:
         Raises:
             DataError: a file is missing or cut short, or the writing did not end.
         """
-        description = directory / DESCRIPTION
-        if not description.exists():
-            raise DataError(f"{description}: this file is missing; extract the sequences again")
-        train = map_packed(directory / "train")
+        path = directory / DESCRIPTION
+        if not path.exists():
+            raise DataError(f"{path}: this file is missing; extract the sequences again")
+        train, description = map_packed(directory / "train"), json.loads(path.read_text())
+        repeats = repeats_allowed(description)
         return cls(
-            description=json.loads(description.read_text()),
+            description=description,
             vocabulary=Vocabulary.load(directory / VOCABULARY),
             train_users=map_owners(directory / "train", train),
             train=train,
-            validation=_map_fold(directory, "validation"),
-            test=_map_fold(directory, "test"),
+            validation=_map_fold(directory, "validation", repeats),
+            test=_map_fold(directory, "test", repeats),
         )
 
 
@@ -268,7 +272,7 @@ def _describe(directory: Path, description: dict[str, Any]) -> None:
     (directory / DESCRIPTION).write_text(json.dumps(description, indent=2))
 
 
-def _map_fold(directory: Path, name: str) -> EvaluationSet:
+def _map_fold(directory: Path, name: str, repeats: bool) -> EvaluationSet:
     histories = map_packed(directory / name)
     targets = map_packed(directory / name / TARGETS)
     if len(targets) != len(histories):
@@ -276,7 +280,8 @@ def _map_fold(directory: Path, name: str) -> EvaluationSet:
             f"{directory / name / TARGETS}: holds {len(targets):,} users, the histories have "
             f"{len(histories):,}; extract the sequences again"
         )
-    return EvaluationSet(name, map_owners(directory / name, histories), histories, targets)
+    users = map_owners(directory / name, histories)
+    return EvaluationSet(name, users, histories, targets, repeats)
 
 
 def map_owners(folder: Path, histories: PackedSequences) -> UserIds:

@@ -138,12 +138,14 @@ class EvaluationSet:
         histories: events strictly before the cut.
         targets: events from the cut on, in time order; an item outside the vocabulary is
             `PADDING` and counts as a miss.
+        repeats: whether items of the history may be recommended; else such a target is a miss.
     """
 
     name: str
     user_ids: Sequence[str]
     histories: PackedSequences
     targets: PackedSequences
+    repeats: bool = False
 
     def __len__(self) -> int:
         return len(self.user_ids)

@@ -7,6 +7,9 @@ from sasrec.errors import DataError
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
+# Characters of a user or item id, in a file as in a request.
+MAX_ID_LENGTH = 256
+
 
 def _required(name: str, dtype: pa.DataType) -> pa.Field:
     return pa.field(name, dtype, nullable=False)
@@ -74,7 +77,7 @@ def check(table: pa.Table, schema: pa.Schema, *, source: str) -> pa.Table:
     for field in schema:
         if field.name not in table.column_names:
             raise DataError(
-                f"{source}: column '{field.name}' is missing; found {table.column_names}"
+                f"{source}: column '{field.name}' is missing; found {table.column_names}; add it"
             )
         column = table.column(field.name)
         if column.type != field.type:
@@ -88,7 +91,10 @@ def check(table: pa.Table, schema: pa.Schema, *, source: str) -> pa.Table:
                 ) from None
         if not field.nullable and column.null_count:
             row = pc.index(column.is_null(), True).as_py()
-            raise DataError(f"{source}: column '{field.name}' is null at row {row}")
+            raise DataError(
+                f"{source}: column '{field.name}' is null at row {row}; "
+                "fill it in, or remove the row"
+            )
         columns.append(column)
     free = [name for name in table.column_names if name not in schema.names]
     return pa.table(

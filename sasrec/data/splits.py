@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as dataset
 import pyarrow.parquet as pq
 
+from sasrec.data.repeats import Repeats, choose_repeats
 from sasrec.data.schema import TIMESTAMP
 from sasrec.data.source import Clock, Source
 from sasrec.errors import DataError
@@ -56,6 +57,7 @@ class Split:
         sha256: of `cutoffs` and `targets`, equal on every machine; published with every metric.
         counts: users and targets per fold, users left out.
         since: the fractions of the folds count the events after it; None for all.
+        repeats: of `sasrec.data.repeats.choose_repeats`; None where nobody asked.
     """
 
     kind: SplitKind
@@ -67,11 +69,13 @@ class Split:
     sha256: str
     counts: dict[str, int]
     since: datetime | None = None
+    repeats: dict[str, Any] | None = None
 
     def describe(self) -> dict[str, Any]:
         """What is published beside every metric measured on this split, as JSON can hold it."""
         description = describe(self.kind, self.sha256, self.t1, self.t2, self.counts)
-        return description | ({"since": self.since.isoformat()} if self.since else {})
+        description |= {"since": self.since.isoformat()} if self.since else {}
+        return description | ({"repeats": self.repeats} if self.repeats else {})
 
     def save(self, directory: Path) -> None:
         """Write `cutoffs.parquet`, `targets.parquet`, `known_items.json` and `split.json`."""
@@ -99,6 +103,7 @@ class Split:
             sha256=description["sha256"],
             counts=description["counts"],
             since=since,
+            repeats=description.get("repeats"),
         )
 
 
@@ -109,8 +114,12 @@ def split_source(
     validation_fraction: float,
     test_fraction: float,
     since: datetime | None = None,
+    repeats: Repeats | None = None,
 ) -> Split:
     """The split `kind` of a cleaned source; the fractions and `since` are those of `global_time`.
+
+    Args:
+        repeats: as `sasrec.data.repeats.choose_repeats` takes it.
 
     Raises:
         DataError: the source has no clock that a global cut could use, or a fold is empty; or
@@ -122,15 +131,27 @@ def split_source(
                 "split: leave-one-out knows no moment after which events are new; use --split "
                 "global-time"
             )
-        return leave_one_out(source.interactions)
-    refuse_row_order(source.clock, source.name)
-    return global_time(
-        source.interactions,
-        items=source.items,
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
-        since=since,
-    )
+        split = leave_one_out(source.interactions)
+    else:
+        refuse_row_order(source.clock, source.name)
+        split = global_time(
+            source.interactions,
+            items=source.items,
+            validation_fraction=validation_fraction,
+            test_fraction=test_fraction,
+            since=since,
+        )
+    share = _repeated_targets(split, source.interactions)
+    return replace(split, repeats=choose_repeats(share, repeats))
+
+
+def _repeated_targets(split: Split, interactions: pa.Table) -> float:
+    """Share of the targets that are items of their user's history."""
+    met = interactions.select(["user_id", "item_id", "timestamp"])
+    first = met.group_by(["user_id", "item_id"]).aggregate([("timestamp", "min")])
+    targets = split.targets.join(split.cutoffs, ["fold", "user_id"])
+    targets = targets.join(first, ["user_id", "item_id"])
+    return pc.mean(pc.less(targets["timestamp_min"], targets["cutoff"])).as_py()
 
 
 def global_time(
@@ -191,7 +212,8 @@ def global_time(
     known = interactions["item_id"].filter(pa.array(history.time < t1))
     if items is not None:
         launched = pc.less(items["created_at"], pa.scalar(t1, pa.int64()).cast(TIMESTAMP))
-        known = pa.chunked_array([*known.chunks, *items["item_id"].filter(launched).chunks])
+        both = [*known.chunks, *items["item_id"].filter(launched).chunks]
+        known = pa.chunked_array(both, pa.string())
     refuse_empty_folds("global-time", counts, since)
     return replace(_split("global-time", cutoffs, targets, known, t1, t2, counts), since=since)
 

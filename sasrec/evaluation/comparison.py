@@ -1,6 +1,7 @@
 """The model against another role of the same evaluation, user by user."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,16 @@ class SliceDifference:
 
 def difference(evaluation: Evaluation, role: str, metric: str) -> Interval:
     """Mean of model − role over users, paired, user-clustered."""
-    paired = _values(evaluation, MODEL, metric) - _values(evaluation, role, metric)
-    return mean_intervals(paired[:, None], **_settings(evaluation))[0]
+    return contrast(evaluation, {MODEL: 1.0, role: -1.0}, metric)
+
+
+def contrast(evaluation: Evaluation, weights: Mapping[str, float], metric: str) -> Interval:
+    """Mean over users of the roles' values, each times its weight; paired, user-clustered.
+
+    Users for whom a role has no value are left out.
+    """
+    weighted = [w * _values(evaluation, role, metric) for role, w in weights.items()]
+    return mean_intervals(np.sum(weighted, axis=0)[:, None], **_settings(evaluation))[0]
 
 
 def ratio(evaluation: Evaluation, role: str, metric: str, *, of: str = MODEL) -> Interval:

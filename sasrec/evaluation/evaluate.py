@@ -47,7 +47,6 @@ def evaluate(
     baselines: Iterable[Scorer] = (),
     champion: Scorer | None = None,
     champion_users: np.ndarray | None = None,
-    filter_seen: bool = True,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Evaluation:
@@ -55,7 +54,8 @@ def evaluate(
 
     Args:
         model: the candidate; like `champion` and `baselines`, it scores `catalogue.vocabulary`.
-        evaluation: users with their targets after the cut, at least one each.
+        evaluation: users with their targets after the cut, at least one each, and whether items
+            of a history may be recommended.
         catalogue: item facts at the training cut.
         split: the split's description, published with the figures.
         baselines: scorers, known by their `name`.
@@ -65,7 +65,7 @@ def evaluate(
     Raises:
         DataError: a history reaches past its first target, a user has no target, a score is NaN.
     """
-    first = next_item(evaluation)
+    first, filter_seen = next_item(evaluation), not evaluation.repeats
     _check_no_future(first)
     window = metrics.distinct_targets(evaluation.targets)
     scorers = {MODEL: model}
@@ -122,8 +122,9 @@ def evaluate(
         ),
         per_user={role: pa.table(table) for role, table in per_user.items()},
         exposure={
-            role: metrics.exposure_curve(lists, len(catalogue)).tolist()
+            role: curve.tolist()
             for role, (_, lists) in ranked.items()
+            if (curve := metrics.exposure_curve(lists, len(catalogue))) is not None
         },
         examples=_examples(evaluation, catalogue, *ranked[MODEL], window, seed),
     )

@@ -87,7 +87,7 @@ class Evaluation:
         intervals: role -> metric -> interval, for metrics that are means over users.
         users: a row per user: `user_id` and one string column per slicing.
         per_user: role -> table of float64 metric columns, row for row with `users`.
-        exposure: role -> `metrics.exposure_curve` of its lists.
+        exposure: role -> `metrics.exposure_curve` of its lists, for roles that recommend anything.
         examples: a few users drawn at random.
         findings: further measurements by name (calibration, off-policy, ...), JSON values.
     """

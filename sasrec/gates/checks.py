@@ -210,6 +210,10 @@ class NonInferior(Gate):
         threshold = f"at most {self.margin:.1%} below the champion"
         if absent := _absent(evaluation, CHAMPION, self.metric):
             return self._not_evaluated(threshold, absent)
+        if not evaluation.metrics[CHAMPION][self.metric]:
+            return self._not_evaluated(
+                threshold, f"{self.metric} of the champion is 0, so no loss is relative to it"
+            )
         ratio = comparison.ratio(evaluation, CHAMPION, self.metric)
         value, low, high = ratio.value - 1, ratio.low - 1, ratio.high - 1
         passed = low > -self.margin
@@ -264,6 +268,45 @@ class NoWorseSlice(Gate):
         return self._result(passed, threshold, reason, spread.value, spread.low, spread.high)
 
 
+class ShortOf(Gate):
+    """The model goes only part of the way from what useful baselines do to what another role does.
+
+    Attributes:
+        role: the extreme, such as popularity for a metric of popularity.
+        baselines: of these, the one nearest to the extreme is where the way begins.
+        share: of the way that is allowed.
+    """
+
+    check: Literal["short_of"]
+    metric: UserMetric
+    role: str
+    baselines: list[str] = Field(min_length=1)
+    share: Share
+
+    def judge(self, evaluation: Evaluation) -> GateResult:
+        """Passed when the whole interval is short of that point, or not above the champion's."""
+        threshold = f"{self.share:.0%} of the way from {' or '.join(self.baselines)} to {self.role}"
+        known = [r for r in self.baselines if not _absent(evaluation, r, self.metric)]
+        absent = [_absent(evaluation, role, self.metric) for role in (MODEL, self.role)]
+        if not known:
+            absent.append(_absent(evaluation, self.baselines[0], self.metric))
+        if why := next(filter(None, absent), None):
+            return self._not_evaluated(threshold, why)
+        figures = {role: found[self.metric] for role, found in evaluation.metrics.items()}
+        start = max(known, key=lambda role: figures[role])
+        weights = {MODEL: 1.0, start: self.share - 1, self.role: -self.share}
+        passed = comparison.contrast(evaluation, weights, self.metric).high <= 0
+        reason = (
+            f"{self.metric} is {figures[MODEL]:.3g}, of {start} {figures[start]:.3g}, "
+            f"of {self.role} {figures[self.role]:.3g}"
+        )
+        if not passed and not _absent(evaluation, CHAMPION, self.metric):
+            passed = comparison.difference(evaluation, CHAMPION, self.metric).low <= 0
+            reason += f", of the champion {figures[CHAMPION]:.3g}"
+        found = evaluation.intervals[MODEL][self.metric]
+        return self._result(passed, threshold, reason, found.value, found.low, found.high)
+
+
 class Plausible(Gate):
     """The model is not impossibly good: a sign that it was shown the future."""
 
@@ -273,15 +316,17 @@ class Plausible(Gate):
     times_best_baseline: Annotated[float, Field(gt=1)]
 
     def judge(self, evaluation: Evaluation) -> GateResult:
-        """Passed below both the absolute and the relative ceiling."""
-        threshold = f"below {self.maximum:g} and {self.times_best_baseline:g}x the best baseline"
+        """Passed below the absolute and up to the relative ceiling."""
+        threshold = (
+            f"below {self.maximum:g} and at most {self.times_best_baseline:g}x the best baseline"
+        )
         if not evaluation.baselines:
             return self._not_evaluated(threshold, "no baseline was evaluated")
         if absent := _absent(evaluation, MODEL, self.metric):
             return self._not_evaluated(threshold, absent)
         best = max(evaluation.metrics[role][self.metric] for role in evaluation.baselines)
         value = evaluation.metrics[MODEL][self.metric]
-        passed = value < self.maximum and value < self.times_best_baseline * best
+        passed = value < self.maximum and value <= self.times_best_baseline * best
         reason = f"{self.metric} is {value:.4f}, the best baseline {best:.4f}" + (
             "" if passed else ": look for the future in the histories"
         )
@@ -328,6 +373,7 @@ AnyGate = Annotated[
     | BetterThan
     | NonInferior
     | NoWorseSlice
+    | ShortOf
     | Plausible
     | OffPolicyValue,
     Field(discriminator="check"),

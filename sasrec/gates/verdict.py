@@ -40,6 +40,9 @@ class GateConfig(BaseModel):
         """
         try:
             return cls.model_validate(yaml.safe_load(path.read_text()))
+        except (OSError, UnicodeError) as error:
+            said = getattr(error, "strerror", None) or "not text"
+            raise DataError(f"{path}: cannot be read ({said}); name a gates file") from None
         except yaml.YAMLError as error:
             raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
         except ValidationError as error:

@@ -1,9 +1,11 @@
 """A trained model with its vocabulary: recommends, scores, saves and loads."""
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 import torch
@@ -17,14 +19,14 @@ from sasrec.data.vocabulary import PADDING, Vocabulary
 from sasrec.errors import DataError, first_problem
 from sasrec.model.config import ModelConfig
 from sasrec.model.files import CONFIG, VOCABULARY, WEIGHTS
+from sasrec.model.ids import Kind, as_given, is_id, text_of
 from sasrec.model.item_features import ItemFeatures
 from sasrec.model.sasrec import SASRec
 from sasrec.scoring.ranking import top_k
 
-if TYPE_CHECKING:
-    pass
-
 MICROSECONDS = 1_000_000
+# In the configuration, beside the fields of `ModelConfig`.
+DIGEST, ITEM_KIND = "vocabulary_sha256", "item_ids"
 
 
 class Recommender:
@@ -35,6 +37,7 @@ class Recommender:
         vocabulary: item ids.
         histories: what each user has done, oldest first, for `recommend` by user id; kept in
             memory and never saved with the model.
+        item_kind: what the ids of `vocabulary` are to the caller, who gets them back as such.
 
     Raises:
         DataError: the vocabulary does not fit the weights.
@@ -47,6 +50,7 @@ class Recommender:
         model: SASRec,
         vocabulary: Vocabulary,
         histories: dict[str, PackedSequences] | None = None,
+        item_kind: Kind = "text",
     ) -> None:
         if model.num_items != len(vocabulary):
             raise DataError(
@@ -56,6 +60,7 @@ class Recommender:
         self.model = model.eval()
         self.vocabulary = vocabulary
         self.histories = histories or {}
+        self.item_kind: Kind = item_kind
 
     @torch.no_grad()
     def logits(self, histories: PackedSequences) -> Tensor:
@@ -95,49 +100,65 @@ class Recommender:
         )
 
     def recommend(
-        self, user_or_items: str | Sequence[str], k: int = 10, *, filter_seen: bool = True
-    ) -> list[tuple[str, float]]:
+        self,
+        user_or_items: str | int | UUID | Iterable[str | int | UUID],
+        k: int = 10,
+        *,
+        filter_seen: bool = True,
+    ) -> list[tuple[Any, float]]:
         """The k best next items with their scores, best first.
 
         Args:
             user_or_items: a user id that `fit` has seen, or any list of item ids, oldest first;
                 ids outside the vocabulary are skipped.
+            k: at least 1; fewer items come where fewer are left.
             filter_seen: leave out the items of the history.
 
+        Returns:
+            Ids of the type that the frame of `fit` has, text by default.
+
         Raises:
-            DataError: an unknown user id, or a list without a known item.
+            DataError: an unknown user id, a list without a known item, or no k.
         """
-        if isinstance(user_or_items, str):
-            if user_or_items not in self.histories:
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+            raise DataError(f"recommend: k is {k!r}; ask for a whole number of items from 1 on")
+        if is_id(user_or_items):
+            user = text_of(user_or_items)
+            if user not in self.histories:
                 raise DataError(
-                    f"recommend: user '{user_or_items}' is unknown to this recommender; "
+                    f"recommend: user '{user}' is unknown to this recommender; "
                     "pass the list of their items instead"
                 )
-            history = self.histories[user_or_items]
+            history = self.histories[user]
         else:
-            items = self.vocabulary.encode(user_or_items)
+            asked = [text_of(item) for item in user_or_items]  # type: ignore[union-attr]
+            items = self.vocabulary.encode(asked)
             items = items[items != PADDING]
             if not len(items):
-                raise DataError(
-                    f"recommend: none of the {len(user_or_items)} items is in the vocabulary"
-                )
+                raise DataError(f"recommend: none of the {len(asked)} items is in the vocabulary")
             history = PackedSequences(
                 items, np.array([0, len(items)], dtype=np.int32), np.zeros_like(items)
             )
-        found, scores = top_k(self, history, k, filter_seen)
+        found, scores = top_k(self, history, int(k), filter_seen)
         known = found[0] != PADDING
-        return list(
-            zip(self.vocabulary.decode(found[0, known]), scores[0, known].tolist(), strict=True)
-        )
+        best = [as_given(i, self.item_kind) for i in self.vocabulary.decode(found[0, known])]
+        return list(zip(best, scores[0, known].tolist(), strict=True))
 
     def save(self, directory: Path) -> None:
-        """Write weights, configuration and vocabulary; the three files are all of the model."""
+        """Write weights, configuration and vocabulary; the three files are all of the model.
+
+        The configuration names the digest of the vocabulary that belongs to the weights.
+        """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         weights = {name: value.contiguous() for name, value in self.model.state_dict().items()}
         save_file(weights, directory / WEIGHTS)
-        (directory / CONFIG).write_text(self.model.config.model_dump_json(indent=2))
         self.vocabulary.save(directory / VOCABULARY)
+        config = self.model.config.model_dump(mode="json") | {
+            DIGEST: _sha256(directory / VOCABULARY),
+            ITEM_KIND: self.item_kind,
+        }
+        (directory / CONFIG).write_text(json.dumps(config, indent=2))
 
     @classmethod
     def load(cls, directory: Path) -> "Recommender":
@@ -151,15 +172,29 @@ class Recommender:
             if not (directory / name).exists():
                 raise DataError(f"{directory / name}: missing; a model directory holds it")
         try:
-            config = ModelConfig.model_validate_json((directory / CONFIG).read_text())
+            written = json.loads((directory / CONFIG).read_text())
+            digest, kind = written.pop(DIGEST, None), written.pop(ITEM_KIND, "text")
+            config = ModelConfig.model_validate(written)
         except ValidationError as error:
             field, message = first_problem(error)
             raise DataError(f"{directory / CONFIG}: field '{field or 'JSON'}': {message}") from None
+        except (ValueError, AttributeError, TypeError) as error:
+            raise DataError(f"{directory / CONFIG}: not a JSON object ({error})") from None
         try:
             vocabulary = Vocabulary.load(directory / VOCABULARY)
         except json.JSONDecodeError as error:
             raise DataError(f"{directory / VOCABULARY}: not valid JSON ({error})") from None
-        return cls(_load_model(directory / WEIGHTS, config), vocabulary)
+        loaded = cls(_load_model(directory / WEIGHTS, config), vocabulary, item_kind=kind)
+        if digest not in (None, _sha256(directory / VOCABULARY)):
+            raise DataError(
+                f"{directory / VOCABULARY}: is not the one that was saved with these weights; "
+                f"{CONFIG} names its digest"
+            )
+        return loaded
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _load_model(path: Path, config: ModelConfig) -> SASRec:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sasrec.data.repeats import repeats_allowed
 from sasrec.data.schema import TIMESTAMP
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.off_policy.calibration import Calibration, TooFewInteractions, reliability
@@ -57,7 +58,8 @@ def learn_from_impressions(
         model: scores `vocabulary`.
         impressions: schema `IMPRESSIONS`.
         interactions: schema `INTERACTIONS`, for the history before each request.
-        split: the split's description; `t1` and `t2` are ISO 8601, or null without times.
+        split: the split's description; `t1` and `t2` are ISO 8601, or null without times; it
+            says whether items of a history may be served.
         policies: how the model's scores might be served; `SOFTENED` is always valued as well.
         candidates: how many of the best items those policies draw from.
 
@@ -68,15 +70,21 @@ def learn_from_impressions(
         return _nothing("the split has no cut in time, so training has seen every impression")
     t1, t2 = (datetime.fromisoformat(split[key]) for key in ("t1", "t2"))
     earlier = Requests.build(_between(impressions, t1, t2), interactions, vocabulary)
+    repeats = repeats_allowed(split)
     later = Requests.build(_between(impressions, t2, None), interactions, vocabulary)
     try:
-        calibration = _calibrate(model, earlier)
+        calibration = _calibrate(model, earlier, repeats)
     except TooFewInteractions as error:
         return _nothing(str(error))
     if not later.filled.any():
         return Feedback(calibration, _nothing("no impression was logged after t2").findings)
     replays = replay(
-        model, later, [*policies, SOFTENED], candidates=candidates, calibration=calibration
+        model,
+        later,
+        [*policies, SOFTENED],
+        candidates=candidates,
+        calibration=calibration,
+        repeats=repeats,
     )
     values = {
         name: estimate(replayed.logged_slots(later), policy=name).to_finding()
@@ -90,10 +98,10 @@ def _nothing(why: str) -> Feedback:
     return Feedback(None, {"calibration": {"missing": why}, "off_policy": {"missing": why}})
 
 
-def _calibrate(model: Scorer, requests: Requests) -> Calibration:
+def _calibrate(model: Scorer, requests: Requests, repeats: bool) -> Calibration:
     filled = requests.filled
     return Calibration.fit(
-        served_scores(model, requests)[filled],
+        served_scores(model, requests, repeats=repeats)[filled],
         np.nonzero(filled)[1],
         requests.reward[filled],
         requests.propensity[filled],

@@ -122,10 +122,14 @@ class Replay:
         )
 
 
-def served_scores(scorer: Scorer, requests: Requests) -> np.ndarray:
-    """The scorer's scores (R, K) of what was served; NaN for items it does not score."""
+def served_scores(scorer: Scorer, requests: Requests, *, repeats: bool = False) -> np.ndarray:
+    """The scorer's scores (R, K) of what was served; NaN for items it does not score.
+
+    Args:
+        repeats: whether items of the history are scored.
+    """
     score = np.full(requests.items.shape, np.nan)
-    for block in score_blocks(scorer, requests.histories, filter_seen=True):
+    for block in score_blocks(scorer, requests.histories, filter_seen=not repeats):
         items = requests.items[block.rows]
         found = np.take_along_axis(block.scores.cpu().numpy(), items, axis=1)
         score[block.rows] = np.where(np.isfinite(found), found, np.nan)
@@ -139,11 +143,15 @@ def replay(
     *,
     candidates: int,
     calibration: Calibration,
+    repeats: bool = False,
 ) -> dict[str, Replay]:
     """Let each policy over the scorer's best `candidates` fill every slot, given those above.
 
     The catalogue is scored once for all policies. The probabilities are those of
     `sasrec.off_policy.policy.slot_propensities`, for all items at once.
+
+    Args:
+        repeats: whether a slot may hold an item of the history.
 
     Returns:
         policy name -> what it would have done.
@@ -152,7 +160,7 @@ def replay(
     shape = requests.items.shape
     results = {p.name: Replay(*(np.zeros(shape) for _ in fields(Replay))) for p in policies}
     users = max(1, BLOCK_SCORES // len(shown))
-    for block in score_blocks(scorer, requests.histories, True, users_per_block=users):
+    for block in score_blocks(scorer, requests.histories, not repeats, users_per_block=users):
         scores = block.scores.cpu().numpy().astype(np.float64)
         never_shown = np.pad(shown, (0, max(0, scores.shape[1] - len(shown)))) == 0
         for policy in policies:

@@ -115,10 +115,11 @@ def _charts(evaluation: Evaluation, training: Sequence[Mapping[str, Any]]) -> di
         if slices:
             caption = f"Gain over {reference} by slice of users, intervals corrected for all slices"
             drawn[caption] = charts.slice_lift(slices, reference, HEADLINE)
-    drawn["How recommendations spread over the catalogue"] = charts.exposure(
-        {role: curve for role, curve in evaluation.exposure.items() if role != ORDER_SHUFFLED}
-    )
-    if bins := evaluation.findings.get("calibration", {}).get("reliability"):
+    curves = {role: curve for role, curve in evaluation.exposure.items() if role != ORDER_SHUFFLED}
+    if curves:
+        drawn["How recommendations spread over the catalogue"] = charts.exposure(curves)
+    bins = evaluation.findings.get("calibration", {}).get("reliability")
+    if bins and bins["predicted"]:
         drawn["Reliability of P(interacted | served)"] = charts.reliability(
             bins["predicted"], bins["observed"]
         )

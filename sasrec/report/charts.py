@@ -105,9 +105,13 @@ def reliability(predicted: Sequence[float], observed: Sequence[float]) -> str:
 
 def _forest(axes: Axes, labels: Sequence[str], intervals: Sequence[Interval]) -> None:
     places = np.arange(len(labels))[::-1]
-    values = np.array([i.value for i in intervals])
-    reach = np.array([[i.value - i.low, i.high - i.value] for i in intervals]).T
-    axes.errorbar(values, places, xerr=reach, fmt="o", color=ACCENT, markersize=4, elinewidth=1.5)
+    bounds = np.array([[i.low, i.value, i.high] for i in intervals])
+    known = np.isfinite(bounds).all(axis=1)  # what is not defined keeps its line, without a point
+    low, value, high = bounds[known].T
+    reach = [value - low, high - value]
+    axes.errorbar(
+        value, places[known], xerr=reach, fmt="o", color=ACCENT, markersize=4, elinewidth=1.5
+    )
     axes.set_yticks(places, labels)
     axes.margins(y=0.05)
 

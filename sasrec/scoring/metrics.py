@@ -2,7 +2,7 @@
 
 Accuracy metrics take the 1-based ranks of a user's relevant items (`sasrec.scoring.ranking`) and
 return one value per user, which the bootstrap resamples. List metrics take top-k lists `(B, k)` in
-which 0 (`PADDING`) marks an empty place.
+which 0 (`PADDING`) marks an empty place; where every list is empty, a figure of all is NaN.
 """
 
 import numpy as np
@@ -86,7 +86,8 @@ def inverse_popularity_weights(
 
 def coverage(lists: np.ndarray, num_items: int) -> float:
     """Share of the catalogue that is recommended to anyone (Ge et al., 2010)."""
-    return len(np.setdiff1d(lists, [PADDING])) / num_items
+    recommended = np.setdiff1d(lists, [PADDING])
+    return len(recommended) / num_items if len(recommended) else np.nan
 
 
 def gini(lists: np.ndarray, num_items: int) -> float:
@@ -95,16 +96,21 @@ def gini(lists: np.ndarray, num_items: int) -> float:
     Σ_i (2i − V − 1) x_i / (V Σ x) for exposures x sorted ascending (Fleder and Hosanagar, 2009).
     """
     exposure = np.sort(np.bincount(lists[lists != PADDING], minlength=num_items + 1)[1:])
+    if not exposure.any():
+        return np.nan
     place = np.arange(1, num_items + 1)
     return float(((2 * place - num_items - 1) * exposure).sum() / (num_items * exposure.sum()))
 
 
-def exposure_curve(lists: np.ndarray, num_items: int, points: int = 21) -> np.ndarray:
+def exposure_curve(lists: np.ndarray, num_items: int, points: int = 21) -> np.ndarray | None:
     """Share of all recommendations that go to the most recommended 0, 5, ... 100 % of items.
 
     The Lorenz curve read from the top, (points,) in [0, 1]; equal exposure is the diagonal.
+    None where every list is empty.
     """
     exposure = np.sort(np.bincount(lists[lists != PADDING], minlength=num_items + 1)[1:])[::-1]
+    if not exposure.any():
+        return None
     cumulative = np.concatenate([[0], np.cumsum(exposure)]) / exposure.sum()
     shares = np.linspace(0, num_items, points)
     return np.interp(shares, np.arange(num_items + 1), cumulative)

@@ -7,6 +7,7 @@ gets what chance gets. An item scored -inf is never recommended: as a target it 
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -28,11 +29,9 @@ def next_item(evaluation: EvaluationSet) -> EvaluationSet:
         raise DataError(f"{evaluation.name}: user '{user}' has no target; leave such users out")
     first = targets.cu_seqlens[:-1]
     one_each = np.arange(len(evaluation) + 1, dtype=np.int32)
-    return EvaluationSet(
-        evaluation.name,
-        evaluation.user_ids,
-        evaluation.histories,
-        PackedSequences(targets.items[first], one_each, targets.timestamps[first]),
+    return replace(
+        evaluation,
+        targets=PackedSequences(targets.items[first], one_each, targets.timestamps[first]),
     )
 
 

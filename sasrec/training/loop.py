@@ -327,7 +327,7 @@ class _Trainer:
         ndcg = hr = 0.0
         if self.group.is_first:
             scorer = Recommender(self.average, self.vocabulary)
-            ranks = target_ranks(scorer, validation, filter_seen=True)
+            ranks = target_ranks(scorer, validation, filter_seen=not validation.repeats)
             values = accuracy(ranks, validation.targets.cu_seqlens, 10)
             ndcg, hr = float(values["ndcg@10"].mean()), float(values["hr@10"].mean())
         ndcg, hr = self.group.sum([], ndcg, hr)

@@ -103,15 +103,20 @@ class RefitFindings:
 
 
 def check_refit(
-    refitted: Recommender, evaluated: Recommender, histories: PackedSequences
+    refitted: Recommender,
+    evaluated: Recommender,
+    histories: PackedSequences,
+    *,
+    repeats: bool = False,
 ) -> RefitFindings:
     """Compare a refit with the model that vouches for it.
 
     Args:
         histories: of the newest users, in the refit's vocabulary.
+        repeats: whether lists hold items of the history.
     """
     finite = all(bool(torch.isfinite(p).all()) for p in refitted.model.state_dict().values())
-    overlap = _overlap(refitted, evaluated, histories) if finite else np.zeros(0)
+    overlap = _overlap(refitted, evaluated, histories, repeats) if finite else np.zeros(0)
     new = sum(item not in evaluated.vocabulary for item in refitted.vocabulary.item_ids)
     return RefitFindings(
         finite=float(finite),
@@ -122,14 +127,18 @@ def check_refit(
 
 
 def score_alignment(
-    refitted: Recommender, evaluated: Recommender, histories: PackedSequences
+    refitted: Recommender,
+    evaluated: Recommender,
+    histories: PackedSequences,
+    *,
+    repeats: bool = False,
 ) -> tuple[float, float]:
     """`scale` and `shift` that carry the evaluated model's scores over to the refit's.
 
     Mean and spread are matched over the items that the evaluated model would serve first, after
     the same histories. A curve of scores, such as the calibration, is moved by them.
     """
-    pairs = _scores_of_first_items(refitted, evaluated, histories)
+    pairs = _scores_of_first_items(refitted, evaluated, histories, repeats)
     if not len(pairs):
         return 1.0, 0.0
     spread, mean = pairs.std(0), pairs.mean(0)
@@ -140,19 +149,20 @@ def score_alignment(
 def score_on(scorer: Recommender, evaluation: EvaluationSet, vocabulary: Vocabulary) -> float:
     """Mean NDCG@10 of the next item of each user; `vocabulary` encodes `evaluation`."""
     asked = next_item(evaluation)
-    ranks = target_ranks(VocabularyAdapter(scorer, scorer.vocabulary, vocabulary), asked)
+    adapted = VocabularyAdapter(scorer, scorer.vocabulary, vocabulary)
+    ranks = target_ranks(adapted, asked, filter_seen=not evaluation.repeats)
     return float(accuracy(ranks, asked.targets.cu_seqlens, LIST_LENGTH)["ndcg@10"].mean())
 
 
 def _overlap(
-    refitted: Recommender, evaluated: Recommender, histories: PackedSequences
+    refitted: Recommender, evaluated: Recommender, histories: PackedSequences, repeats: bool
 ) -> np.ndarray:
     """Share of the first items in common, for each user whom both models can answer."""
     before = VocabularyAdapter(evaluated, evaluated.vocabulary, refitted.vocabulary)
     known, asked = _known_to_both(refitted, evaluated, histories)
     # One after the other: a block is scored in inference mode, which must end in order.
-    lists = _first_items(refitted, asked, hidden=~known)
-    references = _first_items(before, asked, hidden=~known)
+    lists = _first_items(refitted, asked, ~known, repeats)
+    references = _first_items(before, asked, ~known, repeats)
     return np.array(
         [
             np.isin(reference[reference != PADDING], found).mean()
@@ -162,10 +172,12 @@ def _overlap(
     )
 
 
-def _first_items(scorer: Scorer, histories: PackedSequences, hidden: np.ndarray) -> np.ndarray:
-    """(B, LIST_LENGTH) best unseen items that are not `hidden` (V + 1,); `PADDING` for none."""
+def _first_items(
+    scorer: Scorer, histories: PackedSequences, hidden: np.ndarray, repeats: bool
+) -> np.ndarray:
+    """(B, LIST_LENGTH) best items that are not `hidden` (V + 1,); `PADDING` for none."""
     found = [np.zeros((0, LIST_LENGTH), dtype=np.int64)]
-    for block in score_blocks(scorer, histories, filter_seen=True):
+    for block in score_blocks(scorer, histories, filter_seen=not repeats):
         block.scores[:, torch.from_numpy(hidden).to(block.scores.device)] = -torch.inf
         found.append(block.top_k(LIST_LENGTH)[0])
     return np.concatenate(found)
@@ -185,13 +197,13 @@ def _known_to_both(
 
 
 def _scores_of_first_items(
-    refitted: Recommender, evaluated: Recommender, histories: PackedSequences
+    refitted: Recommender, evaluated: Recommender, histories: PackedSequences, repeats: bool
 ) -> np.ndarray:
     """(n, 2): what the evaluated model and the refit score the evaluated model's first items."""
     before = VocabularyAdapter(evaluated, evaluated.vocabulary, refitted.vocabulary)
     _, asked = _known_to_both(refitted, evaluated, histories)
     pairs = [np.zeros((0, 2))]
-    for block in score_blocks(before, asked, filter_seen=True):
+    for block in score_blocks(before, asked, filter_seen=not repeats):
         items, scores = block.top_k(ALIGNED_ITEMS)
         rows = np.arange(block.start, block.stop)
         again = refitted.logits(asked.select(rows)).cpu().numpy()

@@ -2,8 +2,10 @@
 
 import gc
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -13,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import models_json_schema
 
+from feature_repo.event_times import too_old
 from sasrec.errors import DataError
 from serving import metrics
 from serving.api import console
@@ -23,6 +26,8 @@ from serving.registry import RegistryError
 from serving.schemas import (
     BatchRequest,
     BatchResponse,
+    Event,
+    EventBatch,
     Events,
     EventsAccepted,
     RecommendRequest,
@@ -140,8 +145,21 @@ async def parse(request: Request, schema: TypeAdapter[Any]) -> Any:
     try:
         return schema.validate_json(await request.body())
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise Refusal(422, first["type"], ".".join(map(str, first["loc"])) or None) from None
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        where, first = _meant(errors)
+        field = ".".join(map(str, where)) or None
+        raise Refusal(422, first["type"], field, first["msg"]) from None
+
+
+def _meant(errors: list[Any]) -> tuple[tuple[int | str, ...], Any]:
+    """The first error, and its path: of a batch, where it holds `events`, else of one event."""
+    one, batch = Event.__name__, EventBatch.__name__
+    if errors[0]["loc"][:1] != (one,):
+        return errors[0]["loc"], errors[0]
+    is_batch = not any(e["loc"] == (batch, "events") and e["type"] == "missing" for e in errors)
+    kind = batch if is_batch else one
+    first = next((e for e in errors if e["loc"][:1] == (kind,)), errors[0])
+    return first["loc"][1:], first
 
 
 async def recommend(request: Request) -> Response:
@@ -178,6 +196,13 @@ async def similar(request: Request) -> Response:
 async def record_events(request: Request) -> Response:
     """Take one event or a batch; 202 once they are durable and visible."""
     events: Events = await parse(request, EVENTS)
+    settings, now = request.app.state.worker.settings, time.time_ns() // 1000
+    retention = timedelta(days=settings.retention_days)
+    for number, event in enumerate(events.batch()):
+        if too_old(event.record(received_at=now)["timestamp"], now, retention):
+            field = f"events.{number}.timestamp" if len(events.batch()) > 1 else "timestamp"
+            reason = f"lies more than {settings.retention_days:g} days back"
+            raise Refusal(422, "too_old", field, reason)
     try:
         await request.app.state.worker.record(events.batch())
     except LogUnavailable:

@@ -27,14 +27,17 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {
 class Refusal(Exception):
     """A request that is answered with an error, in the body of `serving.schemas.Problem`."""
 
-    def __init__(self, status: int, error: str, field: str | None = None) -> None:
+    def __init__(
+        self, status: int, error: str, field: str | None = None, reason: str | None = None
+    ) -> None:
         super().__init__(error)
-        self.status, self.error, self.field = status, error, field
+        self.status, self.error, self.field, self.reason = status, error, field, reason
 
     @property
     def body(self) -> bytes:
         """What the client reads, as JSON."""
-        return orjson.dumps({"error": self.error, "field": self.field})
+        reason = {} if self.reason is None else {"reason": self.reason}
+        return orjson.dumps({"error": self.error, "field": self.field} | reason)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -61,4 +64,5 @@ async def _refuse(_: Request, refusal: Exception) -> Response:
 async def _refuse_parameters(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return await _refuse(request, Refusal(422, first["type"], str(first["loc"][-1])))
+    refusal = Refusal(422, first["type"], str(first["loc"][-1]), first["msg"])
+    return await _refuse(request, refusal)

@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from sasrec.data.packed import pack
+from sasrec.data.repeats import repeats_allowed
 from sasrec.data.roles import Roles
 from sasrec.data.vocabulary import PADDING
 from sasrec.model.encoder import Encoder
@@ -33,6 +35,8 @@ class Engine:
 
     Attributes:
         roles: of event types, as the model was trained with them.
+        repeats: whether items of the history are shown unless a request says otherwise, as the
+            model was judged.
         index_recall: recall@100 of the index; None without one.
     """
 
@@ -41,7 +45,9 @@ class Engine:
         self.recommender = Recommender.load(Path(directory))
         self.vocabulary = self.recommender.vocabulary
         self._encoder = Encoder(self.recommender.model)
-        self.roles = _event_roles(Path(directory))
+        metadata = _metadata(Path(directory))
+        self.roles = Roles.parse(metadata.get("event_roles", {}))
+        self.repeats = repeats_allowed(metadata.get("split", {}))
         self.items = load_items(directory, self.vocabulary)
         calibrated = (Path(directory) / CALIBRATION).exists()
         self._calibration = Calibration.load(Path(directory)) if calibrated else None
@@ -200,9 +206,7 @@ class Engine:
             self.rank(some, list(range(length)))
 
 
-def _event_roles(directory: Path) -> Roles:
-    """As the manifest of a version has them; a model that is no version yet has none."""
+def _metadata(directory: Path) -> dict[str, Any]:
+    """As the manifest of a version has it; a model that is no version yet has none."""
     manifest = directory / MANIFEST
-    if not manifest.exists():
-        return Roles.parse({})
-    return Roles.parse(json.loads(manifest.read_text())["metadata"].get("event_roles", {}))
+    return json.loads(manifest.read_text())["metadata"] if manifest.exists() else {}

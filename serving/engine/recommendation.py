@@ -153,10 +153,11 @@ def _draw(
     A greedy slot takes the best item that is free: of k slots, none needs more than k candidates.
     """
     request_id = request.request_id or uuid.uuid4().hex
+    repeats = engine.repeats if request.allow_repeats is None else request.allow_repeats
     eligible = engine.eligible(
         category=request.category,
         exclude=[*request.exclude, *history.disliked],
-        seen=() if request.allow_repeats else history.item_ids,
+        seen=() if repeats else history.item_ids,
     )
     order = ranking or ExactRanking(engine.items.popularity)
     candidates = order.best(eligible, request.k if policy.temperature == 0 else num_candidates)

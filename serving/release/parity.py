@@ -44,6 +44,7 @@ def serving_parity(
     *,
     roles: Roles | None = None,
     until: datetime | None = None,
+    repeats: bool = False,
 ) -> dict[str, Any]:
     """Compare the two answers for `users`, as of the last publish.
 
@@ -56,6 +57,7 @@ def serving_parity(
         settings: of the site; exploration is switched off for the comparison.
         roles: of event types, as the run reads what the service logged; all positive by default.
         until: what happened from this moment on is in no offline history; None for nothing.
+        repeats: whether items of the history are recommended, as the evaluation has it.
 
     Returns:
         `agreement`, the share of users with equal answers; `users`, how many were compared;
@@ -74,10 +76,12 @@ def serving_parity(
     # The offline tables end before the run's moment, or with the publish.
     moment = as_of + timedelta(microseconds=1) if until is None else min(until, as_of)
     roles = roles or Roles.parse({})
-    served = _served(engine, settings, users, roles, int(pa.scalar(moment, TIMESTAMP).value))
+    served = _served(
+        engine, settings, users, roles, int(pa.scalar(moment, TIMESTAMP).value), repeats
+    )
     equal = []
     for block in score_blocks(
-        engine.recommender, offline.select(np.array(compared)), filter_seen=True
+        engine.recommender, offline.select(np.array(compared)), filter_seen=not repeats
     ):
         best = block.scores.topk(min(ANSWER, len(engine.vocabulary)), dim=1).values
         for scores, expected, items in zip(block.scores, best, served[block.rows], strict=True):
@@ -115,7 +119,12 @@ def _offline_histories(
 
 
 def _served(
-    engine: Engine, settings: Settings, users: Sequence[str], roles: Roles, until: int
+    engine: Engine,
+    settings: Settings,
+    users: Sequence[str],
+    roles: Roles,
+    until: int,
+    repeats: bool,
 ) -> list[np.ndarray]:
     """The items of each user's slate, for what serving had read before `until` microseconds."""
     online = OnlineHistory(settings.feature_store, open_history(settings.history_location))
@@ -131,7 +140,9 @@ def _served(
             history = replace(by_role(read, roles, settings.history_length), disliked=[])
             answer = recommend(
                 engine,
-                RecommendRequest.model_validate({"user_id": user, "k": ANSWER}),
+                RecommendRequest.model_validate(
+                    {"user_id": user, "k": ANSWER, "allow_repeats": repeats}
+                ),
                 history,
                 GREEDY,
                 candidates=settings.candidates,

@@ -53,12 +53,20 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
 
 def check_port(host: str, port: int) -> None:
     """Raise `PortInUse` when another process listens there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise PortInUse(f"port {port} on {host}: {error.strerror}; choose another") from None
+    try:
+        [(family, kind, _, _, address), *_] = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise PortInUse(f"port {port} on {host}: {error.strerror}; choose another") from None
+
+
+def url_of(host: str, port: int) -> str:
+    """Where a server answers; an IPv6 address stands in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -91,7 +99,7 @@ def running_server(
         ServerFailed: it did not become ready; the message ends with its last line of output.
     """
     port = port or free_port(host)
-    url = f"http://{host}:{port}"
+    url = url_of(host, port)
     with running(command(host, port), environment(home, **(settings or {})), url, log):
         yield url
 

@@ -251,6 +251,12 @@ class Worker:
         started = time.perf_counter()
         now = time.time_ns() // 1000
         records = [event.record(received_at=now) for event in events]
+        metrics.EVENTS_AHEAD.inc(
+            sum(
+                event.timestamp is not None and record["timestamp"] == now
+                for event, record in zip(events, records, strict=True)
+            )
+        )
         segment = await asyncio.wrap_future(self._log.append(records))
         metrics.EVENTS.inc(len(records))
         metrics.EVENT_DURABLE.observe(time.perf_counter() - started)

@@ -28,7 +28,7 @@ class World:
         self.vocabulary = Vocabulary([f"i{n}" for n in range(1, ITEMS + 1)])
         self.train = packed([walk[:-2] for walk in walks])
         self.test: EvaluationSet = evaluation_set(
-            [walk[:-2] for walk in walks], [walk[-2:] for walk in walks]
+            [walk[:-2] for walk in walks], [walk[-2:] for walk in walks], repeats=True
         )
         items = pa.table(
             {
@@ -57,7 +57,5 @@ class World:
         return [b(self.train, ITEMS) for b in (Popularity, RecentPopularity, BigramMarkov)]
 
     def evaluate(self, model, **options):
-        evaluation = evaluate(
-            model, self.test, self.catalogue, split=SPLIT, filter_seen=False, **options
-        )
+        evaluation = evaluate(model, self.test, self.catalogue, split=SPLIT, **options)
         return replace(evaluation, findings={"cost": {"weights_mib": 1.0, "score_ms": 1.0}})

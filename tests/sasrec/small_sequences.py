@@ -14,14 +14,14 @@ def packed(histories, timestamps=None):
     return PackedSequences(items, cu_seqlens, times)
 
 
-def evaluation_set(histories, targets):
+def evaluation_set(histories, targets, *, repeats=False):
     """Users u0, u1, ...; every target comes after every history."""
     users = [f"u{row}" for row in range(len(histories))]
     before = packed(histories)
     after = packed(targets)
     later = after.timestamps + len(before.items)
     after = PackedSequences(after.items, after.cu_seqlens, later)
-    return EvaluationSet("test", users, before, after)
+    return EvaluationSet("test", users, before, after, repeats)
 
 
 class Lookup:

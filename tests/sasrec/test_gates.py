@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from sasrec.errors import DataError
+from sasrec.evaluation.bootstrap import Interval
 from sasrec.evaluation.result import CHAMPION, MODEL
 from sasrec.gates import DEFAULT_GATES, GateConfig, Verdict, decide
 from tests.sasrec.markov_world import World
@@ -345,3 +346,47 @@ def test_a_verdict_survives_the_disk_and_reads_as_markdown(bad, tmp_path):
     markdown = verdict.to_markdown()
     assert markdown.startswith("## Hold\n")
     assert markdown.count("\n|") == len(verdict.results) + 2
+
+
+LIFT = {
+    "check": "short_of",
+    "metric": "popularity_lift@10",
+    "role": "popularity",
+    "baselines": ["bigram Markov", "item-kNN"],
+    "share": 0.5,
+}
+
+
+def lifting(evaluation, **lift):
+    """The evaluation with other lifts (B,) of its roles."""
+    roles = {name.replace("_", " "): np.full(100, value) for name, value in lift.items()}
+    found = scored(evaluation, **roles)
+    per_user = {
+        r: pa.table({"popularity_lift@10": t["ndcg@10"]}) for r, t in found.per_user.items()
+    }
+    figures = {r: {"popularity_lift@10": f["ndcg@10"]} for r, f in found.metrics.items()}
+    interval = Interval(lift["model"], lift["model"], lift["model"], 0.95, 100)
+    return dataclasses.replace(
+        found,
+        per_user=per_user,
+        metrics=figures,
+        intervals={role: {"popularity_lift@10": interval} for role in roles},
+    )
+
+
+@pytest.mark.parametrize(
+    ("lift", "passed"),
+    [
+        ({"model": 2.8, "popularity": 13.4, "bigram_Markov": 6.4}, True),  # a shop of rare items
+        ({"model": 13.0, "popularity": 13.4, "bigram_Markov": 6.4}, False),
+        ({"model": 0.9, "popularity": 1.3, "bigram_Markov": 0.2}, False),  # films
+        ({"model": 0.7, "popularity": 1.3, "bigram_Markov": 0.2}, True),
+        ({"model": 0.9, "popularity": 1.3, "bigram_Markov": 0.2, "champion": 0.9}, True),
+        ({"model": 0.9, "popularity": 1.3, "bigram_Markov": 0.2, "champion": 0.8}, False),
+        ({"model": 0.9, "popularity": 1.3}, None),
+        ({"model": 0.9, "bigram_Markov": 0.2}, None),
+        ({"model": np.nan, "popularity": 1.3, "bigram_Markov": 0.2}, None),
+    ],
+)
+def test_popularity_is_judged_beside_what_useful_lists_do(good, lift, passed):
+    assert judge(lifting(good, **lift), **LIFT).passed is passed

@@ -26,11 +26,11 @@ def load(
 
     Args:
         dataset: "simulated", "ml-100k", "ml-1m", "amazon-beauty-5core", or the path of a file or
-            folder (CSV, TSV, Parquet, RecBole `.inter`, GroupLens, SASRec `user item` text).
+            folder (delimited text, JSON Lines, Parquet, RecBole, GroupLens, SASRec text).
         data_dir: folder that holds the raw files of a named data set, itself or in a subfolder
             of that name; without it they are downloaded once, where their publisher allows.
         columns: contract column -> column of the interactions file, for names that are not
-            recognised, such as {"user_id": "customer"}.
+            recognised, such as {"user_id": "customer"}; "" leaves one out.
         seed: of the simulated storefront.
 
     Raises:

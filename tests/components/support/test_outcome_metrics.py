@@ -2,7 +2,13 @@ import json
 
 import pytest
 
-from components.support.outcome_metrics import push_outcome, run_outcome, write_outcome
+from components.support.outcome_metrics import (
+    feature_skew,
+    push_outcome,
+    run_outcome,
+    write_outcome,
+)
+from sasrec.gates import GateConfig
 from tests.json_server import running
 from tests.pushgateway import Pushgateway
 
@@ -89,3 +95,14 @@ def test_a_gateway_that_is_away_fails_the_report(tmp_path):
     record(tmp_path)
     with pytest.raises(OSError, match="refused"):
         push_outcome("127.0.0.1:9", tmp_path)
+
+
+def test_skew_is_a_finding_that_holds_a_model(tmp_path):
+    assert feature_skew(tmp_path) == {"missing": "the run compared no features"}
+    skew = {"users": 200, "skewed_users": 1, "differences": []}
+    (tmp_path / "skew.json").write_text(json.dumps(skew))
+    found = {"feature_skew": feature_skew(tmp_path)}
+    assert found["feature_skew"] == {"users": 200, "skewed_users": 1}
+    [gate] = [g for g in GateConfig.load().gates if g.name == "serving reads what training sees"]
+    assert not gate.judge_findings(found).passed
+    assert gate.judge_findings({"feature_skew": {"users": 200, "skewed_users": 0}}).passed

@@ -21,6 +21,7 @@ def test_the_configuration_survives_json():
         ("trian.epochs=3", "did you mean 'train.epochs'"),
         ("train.epochs", "not of the form section.field=value"),
         ("train.epochs=many", "train.epochs"),
+        ("model.dim=[16", "--set 'model.dim=\\[16': expected ',' or ']'"),
         ("model.dim=-1", "model.dim"),
         ("split.validation_fraction=0.9", "split.validation_fraction"),
     ],

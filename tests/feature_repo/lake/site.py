@@ -35,7 +35,7 @@ def event(**changes: Any) -> dict[str, Any]:
         "item_id": "a",
         "event_type": "view",
         "timestamp": at(48),
-        "received_at": at(48),
+        "received_at": changes.get("timestamp", at(48)),
     } | changes
 
 
@@ -110,6 +110,7 @@ class LakeSite:
             cut=options.get("cut", SPLIT),
             taken=Taken(),
             profile=options.get("profile", "local"),
+            repeats=options.get("repeats"),
         )
         tables = {name: pq.read_table(path) for name, path in paths.items() if name != "split"}
         return Read(**tables, split=Split.load(paths["split"]), report=report)

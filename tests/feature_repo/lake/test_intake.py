@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from feature_repo.event_codec import frame
@@ -149,6 +150,13 @@ def test_bad_records_are_left_out_with_a_reason_and_the_rest_kept(record, reason
     assert rows.quarantined == Counter({reason: 1})
     assert rows.interactions["event_id"].to_pylist() == ["good"]
     assert rows.impressions.num_rows == 0
+
+
+def test_an_event_from_ahead_of_its_arrival_counts_as_of_then():
+    ahead = event(timestamp=at(-24 * 2000), received_at=at(48))
+    rows = to_rows([ahead], now=NOW, retention=RETENTION, batch=1, first_sequence=0)
+    assert rows.interactions["timestamp"].cast(pa.int64()).to_pylist() == [at(48)]
+    assert not rows.quarantined
 
 
 def test_an_empty_log_gives_tables_of_the_contract():

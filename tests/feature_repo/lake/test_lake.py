@@ -14,7 +14,7 @@ from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError
 from serving.events.writer import EventLog
 from tests.feature_repo.lake.kills import Killed, kill_at
-from tests.feature_repo.lake.site import SPLIT, LakeSite, at, event, slate
+from tests.feature_repo.lake.site import NOW, SPLIT, LakeSite, at, event, slate
 from tests.serving import s3_server
 
 CUT = SPLIT | {"kind": "leave-one-out"}
@@ -114,9 +114,22 @@ def test_a_bad_file_leaves_the_lake_as_it_was(site, tmp_path):
     assert rows(site)["interactions"] == 10
 
 
+def test_a_folder_of_parquet_parts_is_imported_once(site, tmp_path):
+    folder = tmp_path / "events.parquet"
+    folder.mkdir()
+    start = int((NOW - timedelta(days=9)).timestamp())
+    for part in range(2):
+        times = pa.array([start + part, start + part + 5]).cast(pa.timestamp("s"))
+        columns = {"user_id": ["u", "v"], "item_id": ["a", "b"], "timestamp": times}
+        pq.write_table(pa.table(columns), folder / f"part-{part}.parquet")
+    site.take_in(folder)
+    assert rows(site)["interactions"] == 4
+    assert site.take_in(folder).added == {}
+
+
 def test_a_bad_first_file_is_refused_as_well(site, tmp_path):
     (tmp_path / "bad.csv").write_text("user_id,item_id,timestamp\nu,a,2024-01-01\n,b,2024-01-02\n")
-    with pytest.raises(DataError, match=r"bad.csv interactions: .*'user_id' is empty at row 1$"):
+    with pytest.raises(DataError, match=r"bad.csv interactions: .*'user_id' is empty at row 1;"):
         site.take_in(tmp_path / "bad.csv")
     assert rows(site) == {"interactions": 0, "items": 0, "impressions": 0}
 

@@ -77,7 +77,7 @@ def test_queries_equal_the_cleaning_in_memory(site, shop, cut, until):
     assert found.split.cutoffs.cast(splits.CUTOFFS).equals(split.cutoffs)
     assert found.split.targets.cast(splits.TARGETS).equals(split.targets)
     assert found.split.known_items == split.known_items
-    figures = {"event_types": {}, "notes": [], "name": "shop"}
+    figures = {"event_types": {}, "notes": [], "name": "shop", "repeated_targets": None}
     assert found.report.to_dict() | figures == report.to_dict() | figures
 
 
@@ -119,3 +119,29 @@ def test_before_the_first_event_there_is_nothing(site):
 def test_a_site_without_data_says_so(tmp_path):
     with pytest.raises(DataError, match="no data yet; name some with --dataset"):
         LakeSite(tmp_path).take_in()
+
+
+@pytest.mark.parametrize("kind", ["global-time", "leave-one-out"])
+def test_what_people_buy_again_is_told_and_decides(tmp_path, kind):
+    """Groceries: each of 20 users buys the same 3 in turn, and some one new at the end."""
+    rows = [(u, f"{u}-{n % 3}", u * 60 + n * 3600) for u in range(20) for n in range(40)]
+    rows += [(u, "new", u * 60 + 40 * 3600) for u in range(5)]
+    start = int((NOW - timedelta(days=20)).timestamp())
+    lines = [f"u{user},{item},{start + second}" for user, item, second in rows]
+    (tmp_path / "shop.csv").write_text("\n".join(["user_id,item_id,timestamp", *lines]))
+    site = LakeSite(tmp_path / "home")
+    site.take_in(tmp_path / "shop.csv")
+    read = site.read(cut=SPLIT | {"kind": kind})
+    split = splits.split_source(
+        cleaning.clean(sources.load(tmp_path / "shop.csv"), now=NOW)[0], **SPLIT | {"kind": kind}
+    )
+    assert read.split.repeats == split.repeats
+    assert read.split.repeats["allowed"]
+    assert 0.8 < read.report.repeated_targets < 1
+    assert "allowed" in read.split.describe()["repeats"]
+    [note] = [n for n in read.report.notes if "had before" in n]
+    assert note.endswith("count; --set evaluation.repeats=exclude changes that.")
+    excluded = site.read(cut=SPLIT | {"kind": kind}, repeats="exclude")
+    assert not excluded.split.repeats["allowed"]
+    assert excluded.split.sha256 == read.split.sha256
+    assert "left out of every list (evaluation.repeats=exclude)" in excluded.report.notes[-1]

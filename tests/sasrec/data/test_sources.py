@@ -89,14 +89,18 @@ def test_columns_can_be_named(tmp_path):
 
 
 def test_ids_are_text_even_when_they_look_like_nulls_or_numbers(tmp_path):
-    (tmp_path / "a.csv").write_text('user_id,item_id,timestamp\nNA,007,1\n"a,b",null,2\n')
+    (tmp_path / "a.csv").write_text(
+        'user_id,item_id,timestamp\nNA,007,978300760\n"a,b",null,978300761\n'
+    )
     source = load(tmp_path / "a.csv")
     assert source.interactions["user_id"].to_pylist() == ["NA", "a,b"]
     assert source.interactions["item_id"].to_pylist() == ["007", "null"]
 
 
 def test_items_keep_free_columns_and_cover_every_interaction(tmp_path):
-    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\n1,a,1\n1,b,2\n")
+    (tmp_path / "interactions.csv").write_text(
+        "user_id,item_id,timestamp\n1,a,978300760\n1,b,978300761\n"
+    )
     (tmp_path / "items.csv").write_text(
         "item_id,name,genres,created_at,price\na,Heat,Crime|Drama,2020-01-01,3\nz,Alien,,,4\n"
     )
@@ -141,7 +145,7 @@ def test_movies_dat(tmp_path):
         ("a.csv", "user,item,ts\n1,2,3\n1,2,soon\n", "a.csv: column 'ts' at row 1 .*'soon'"),
         ("a.csv", "user,item,ts\n1,2,2020-01-01\n1,2,x\n", "column 'ts' at row 1 .*'x'"),
         ("a.csv", "user,item,ts\n1,2,3\n1,2,\n", "column 'ts' at row 1 is not a timestamp: ''"),
-        ("a.csv", "user,item,rating,ts\n1,2,good,3\n", "column 'rating' at row 0 .*'good'"),
+        ("a.csv", "user,item,rating,ts\n1,2,good,978300760\n", "column 'rating' at row 0 .*'good'"),
         ("a.csv", "user,item,ts\n1,2\n", "a.csv: .*Expected 3 columns"),
         ("a.csv", "1,2,3,4,5\n", "a.csv: no header, and 5 columns could mean anything"),
         ("a.json", "{}", "a.json: cannot read '.json' files"),

@@ -1,5 +1,7 @@
 """One evaluation: the figures, their protocol, and what survives the disk."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from sasrec.evaluation.result import (
     Evaluation,
 )
 from tests.sasrec.markov_world import ITEMS, World
-from tests.sasrec.small_sequences import Lookup, packed
+from tests.sasrec.small_sequences import Lookup, evaluation_set, packed
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +126,17 @@ def test_a_history_that_reaches_into_the_future_is_refused(world):
 def test_nan_scores_are_refused(world):
     with pytest.raises(DataError, match="scorer 'lookup': score is NaN"):
         world.evaluate(Lookup(np.full((ITEMS + 1, ITEMS + 1), np.nan)))
+
+
+def test_a_split_decides_whether_a_repeat_can_be_a_hit(world):
+    again = np.eye(ITEMS + 1)  # the newest item once more
+    small = World()
+    newest = small.test.histories.cu_seqlens[1:] - 1
+    small.test = evaluation_set(
+        list(small.test.histories), [[item] for item in small.test.histories.items[newest]]
+    )
+    assert small.evaluate(Lookup(again)).metrics[MODEL]["hr@10"] == 0
+    small.test = replace(small.test, repeats=True)
+    judged = small.evaluate(Lookup(again))
+    assert judged.metrics[MODEL]["hr@10"] == 1
+    assert "seen items kept" in str(judged.protocol)

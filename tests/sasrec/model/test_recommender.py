@@ -1,4 +1,5 @@
 import json
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -82,6 +83,42 @@ def test_a_vocabulary_of_another_model_is_refused(recommender, tmp_path):
         Recommender.load(tmp_path)
 
 
+def test_a_vocabulary_of_another_model_of_this_size_is_refused(recommender, tmp_path):
+    recommender.save(tmp_path)
+    Vocabulary(reversed(VOCABULARY.item_ids)).save(tmp_path / "vocabulary.json")
+    with pytest.raises(DataError, match=r"vocabulary\.json: is not the one that was saved with"):
+        Recommender.load(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(DataError, match=r"config\.json: not a JSON object"):
+        Recommender.load(tmp_path)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, True, "3"])
+def test_a_k_that_asks_for_nothing_is_refused(recommender, k):
+    with pytest.raises(DataError, match=r"k is .*; ask for a whole number of items from 1 on"):
+        recommender.recommend(["item-1"], k=k)
+    assert len(recommender.recommend(["item-1"], k=np.int64(3))) == 3
+
+
+def test_ids_of_a_frame_come_back_as_they_are(tmp_path):
+    """Whole numbers as numpy and Python have them, and UUIDs."""
+    times, once = frame(), SMALL | {"epochs": 1}
+    number = times["item_id"].str.split("-").str[1].astype(int)
+    users = times["user_id"].str[1:].astype(int)
+    by_number = sasrec.fit(times.assign(item_id=number, user_id=users), **once)
+    best = by_number.recommend(3)
+    assert {type(item) for item, _ in best} == {int}
+    assert best == by_number.recommend(np.int64(3)) == by_number.recommend("3")
+    assert by_number.recommend([best[0][0], 2]) == by_number.recommend([str(best[0][0]), 2.0])
+    with pytest.raises(DataError, match="True is no id"):
+        by_number.recommend(True)
+    by_number.save(tmp_path)
+    assert Recommender.load(tmp_path).recommend([1, 2]) == by_number.recommend([1, 2])
+    uuids = {n: UUID(int=int(n)) for n in number.unique()}
+    by_uuid = sasrec.fit(times.assign(item_id=number.map(uuids)), **once)
+    assert isinstance(by_uuid.recommend([uuids[1]])[0][0], UUID)
+
+
 def test_a_configuration_of_another_model_is_refused(recommender, tmp_path):
     recommender.save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -127,6 +164,16 @@ def test_fit_on_a_frame_then_recommend_save_and_load(tmp_path):
     assert recommender.recommend("u3", k=1)[0][0] == f"item-{expected}"
     recommender.save(tmp_path)
     assert Recommender.load(tmp_path).recommend(["item-1"], k=1)[0][0] == "item-4"
+
+
+def test_a_frame_may_have_an_order_in_place_of_times():
+    times, once = frame(), SMALL | {"epochs": 1}
+    order = times.assign(
+        timestamp=np.arange(len(times)) - 7, price=[1.5, *["free"] * (len(times) - 1)]
+    )
+    assert sasrec.fit(order, **once).recommend("u3") == sasrec.fit(times, **once).recommend("u3")
+    with pytest.raises(DataError, match="'timestamp' at row 0 looks like a time before 1970"):
+        sasrec.fit(order, time_bias=True, **once)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 import json
+from datetime import UTC, datetime
 
 import pytest
 from starlette.testclient import TestClient
 
 from feature_repo.event_log import read_log
 from sasrec.model.recommender import Recommender
+from serving import metrics
 from serving.api.app import create_app
 from serving.registry import ModelStore
 from serving.schemas import RecommendResponse
@@ -70,6 +72,17 @@ def test_negative_and_ignored_events_are_no_history_and_what_is_disliked_is_not_
         again = items(ask(client, user_id="anna", k=100, allow_repeats=True))
         assert ITEM_IDS[5] in again
         assert set(again) == {*expected, ITEM_IDS[5]}
+
+
+def test_a_model_that_was_judged_with_repeats_shows_them(settings, tmp_path):
+    split = {"kind": "global-time", "repeats": {"targets": 0.9, "allowed": True}}
+    version = register(settings.home, tmp_path / "repeats", seed=3, split=split)
+    ModelStore(settings.home / "models").promote(version, why="test")
+    with TestClient(create_app(settings), headers={"Authorization": "Bearer key-a"}) as client:
+        tell(client, ITEM_IDS[5])
+        assert ITEM_IDS[5] in items(ask(client, user_id="anna", k=100))
+        asked = {"user_id": "anna", "k": 100, "allow_repeats": False}
+        assert ITEM_IDS[5] not in items(ask(client, **asked))
 
 
 def test_the_request_s_items_follow_the_stored_history_once(client, model):
@@ -227,7 +240,44 @@ def test_a_body_that_breaks_the_schema_is_refused_without_an_echo(client, reques
 def test_hostile_bodies_are_refused(client, route, body):
     response = client.post(route, content=body, headers=JSON)
     assert response.status_code == 422
-    assert set(response.json()) == {"error", "field"}
+    assert set(response.json()) == {"error", "field", "reason"}
+
+
+EVENT = {"event_id": "e1", "user_id": "u", "item_id": "i"}
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "reason"),
+    [
+        ({"events": [EVENT, EVENT | {"event_id": "g 2"}]}, "events.1.event_id", "match pattern"),
+        ({"events": [EVENT, {"user_id": "u", "item_id": "i"}]}, "events.1.event_id", "required"),
+        ({"events": []}, "events", "at least 1"),
+        ({"events": [EVENT], "more": 1}, "more", "not permitted"),
+        (EVENT | {"item_id": ""}, "item_id", "at least 1 character"),
+        (EVENT | {"timestamp": "2024-01-01T00:00:00"}, "timestamp", "timezone"),
+        ({"events": [EVENT, EVENT | {"timestamp": "0001-01-01T00:00:00Z"}]},
+         "events.1.timestamp", "more than 3650 days back"),
+        (EVENT | {"timestamp": "1970-01-01T00:00:00Z"}, "timestamp", "more than 3650 days back"),
+    ],
+)  # fmt: skip
+def test_a_refused_event_is_named_with_what_is_expected(client, body, field, reason):
+    response = client.post("/v1/events", json=body)
+    assert response.status_code == 422
+    assert response.json()["field"] == field
+    assert reason in response.json()["reason"]
+
+
+def test_a_clock_that_is_ahead_does_not_freeze_a_list(client, settings, model):
+    tell(client, ITEM_IDS[5], timestamp="2131-05-01T00:00:00Z")
+    tell(client, ITEM_IDS[9], timestamp="9999-12-31T23:59:59Z")
+    tell(client, ITEM_IDS[2])
+    newest = [ITEM_IDS[5], ITEM_IDS[9], ITEM_IDS[2]]
+    assert items(ask(client, user_id="anna")) == [i for i, _ in model.recommend(newest, 10)]
+    ahead = metrics.EVENTS_AHEAD._value.get()
+    tell(client, ITEM_IDS[3], timestamp=datetime.now(UTC).isoformat())
+    assert metrics.EVENTS_AHEAD._value.get() == ahead
+    tell(client, ITEM_IDS[4], timestamp="2031-05-01T00:00:00Z")
+    assert metrics.EVENTS_AHEAD._value.get() == ahead + 1
 
 
 def test_the_openapi_document_describes_requests_and_answers(client):

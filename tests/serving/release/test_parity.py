@@ -53,8 +53,9 @@ def model_dir(tmp_path):
 
 
 def test_stored_users_get_what_the_model_gives_offline(settings, model_dir):
-    got = serving_parity(model_dir, settings, [*USERS, "stranger"])
-    assert got == {"agreement": 1.0, "users": len(USERS), "differing": []}
+    for repeats in (False, True):
+        got = serving_parity(model_dir, settings, [*USERS, "stranger"], repeats=repeats)
+        assert got == {"agreement": 1.0, "users": len(USERS), "differing": []}
 
 
 def test_what_happened_after_the_publish_is_no_difference(settings, model_dir):

@@ -2,12 +2,13 @@
 
 import ast
 import os
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
-from serving.release.processes import free_port, running
+from serving.release.processes import PortInUse, check_port, free_port, running, url_of
 
 ROOT = Path(__file__).parents[3]
 SERVER = """
@@ -48,3 +49,19 @@ def test_no_client_of_our_own_addresses_trusts_the_environment(folder):
         if not any(k.arg == "trust_env" and ast.unparse(k.value) == "False" for k in node.keywords)
     ]
     assert trusting == []
+
+
+@pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_an_address_of_either_kind(host, url):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as taken:
+        try:
+            taken.bind((host, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert url_of(host, port) == f"http://{url}:{port}"
+        with pytest.raises(PortInUse, match=rf"port {port} on {host}: .*; choose another"):
+            check_port(host, port)
+    check_port(host, port)
