@@ -128,7 +128,7 @@ class Cluster:
         """Start one run and return its id; a run of that name in the experiment is that run."""
         self.require_version(package)
         version = self.upload(package, tags=tags)
-        parameters = _parameters(config.model_dump(mode="json"), home, run_name)
+        parameters = _parameters(config.model_dump(mode="json"), home, f"{run_name}-{RUN_ID}")
         return self._start(version, run_name, experiment, parameters)
 
     def run_to_end(

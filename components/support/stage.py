@@ -79,8 +79,7 @@ def stage(name: str, run_dir: str) -> Iterator[Stage]:
 
     write("running")
     try:
-        ends = {"first": name == STAGES[0], "last": name == STAGES[-1]}
-        with held_by_stage(Path(run_dir), end, **ends):
+        with held_by_stage(Path(run_dir), end, last=name == STAGES[-1]):
             yield current
     except DataError as error:
         write("failed", error=_one_line(str(error)))

@@ -91,7 +91,7 @@ def test_a_run_refers_to_a_version_and_carries_its_settings(server, cluster, pac
     assert version.tags == {"commit": "abc123"}
     parameters = run.runtime_config.parameters
     assert RunConfig.parse(parameters["config"]) == build_config()
-    assert parameters["run_dir"] == "/mnt/sasrec/runs/run-1"
+    assert parameters["run_dir"] == "/mnt/sasrec/runs/run-1-{run_id}"
 
 
 def test_the_same_pipeline_is_uploaded_once_and_a_changed_one_is_a_new_version(
