@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from feature_repo import lease
+from feature_repo.lease import LeaseLost
 
 HOME = "home"
 """A file of a run's folder that names the site, where the folder itself does not."""
@@ -32,7 +33,9 @@ def begin(home: Path, run_dir: Path) -> None:
 
 
 @contextmanager
-def held_by_stage(run_dir: Path, lost: Callable[[str], None], *, last: bool) -> Iterator[None]:
+def held_by_stage(
+    run_dir: Path, lost: Callable[[LeaseLost], None], *, last: bool
+) -> Iterator[None]:
     """Hold the lease while a stage works, and leave it to the next one.
 
     On a cluster each stage is a pod of its own, and the run is the owner. In a local run the

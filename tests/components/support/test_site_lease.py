@@ -12,7 +12,7 @@ from components.support.settings import build_config
 from components.support.site_lease import HOME, begin, give_back, home_of
 from components.support.stage import STAGES, read_stages, stage
 from feature_repo import lease
-from feature_repo.lease import LeaseHeld, LeaseLost
+from feature_repo.lease import LeaseHeld, LeaseLost, Superseded
 
 FIRST, SECOND, LAST = STAGES[0], STAGES[1], STAGES[-1]
 BEGIN = "start_run"
@@ -133,6 +133,46 @@ def test_a_stage_that_loses_the_site_while_it_works_is_ended(tmp_path, monkeypat
     finally:
         signal.signal(signal.SIGTERM, before)
     assert "lost its lease to" in read_stages(nightly)[FIRST]["crash"]
+
+
+def test_a_stage_that_another_attempt_overtook_ends_and_leaves_the_record_to_it(
+    tmp_path, monkeypatch
+):
+    """By its next beat, or where it had no time for one, by its end."""
+    run_dir = tmp_path / "runs/nightly"
+    monkeypatch.setattr("feature_repo.lease.this_host", lambda: "pod-1")
+    begin(tmp_path, run_dir)
+
+    def overtaken():
+        with stage(FIRST, str(run_dir)):
+            monkeypatch.setattr("feature_repo.lease.this_host", lambda: "pod-2")
+            with stage(FIRST, str(run_dir)) as second:
+                second.detail = "the second attempt"
+            monkeypatch.setattr("feature_repo.lease.this_host", lambda: "pod-1")
+
+    with pytest.raises(Superseded):
+        overtaken()
+    record = read_stages(run_dir)[FIRST]
+    assert (record["status"], record["detail"]) == ("done", "the second attempt")
+
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.001)
+
+    def ended(*_):
+        raise SystemExit(143)
+
+    def overtaken_at_work():
+        with stage(SECOND, str(run_dir)):
+            monkeypatch.setattr("feature_repo.lease.this_host", lambda: "pod-3")
+            lease.resume(tmp_path, str(run_dir))
+            signal.pause()
+
+    before = signal.signal(signal.SIGTERM, ended)
+    try:
+        with pytest.raises(SystemExit):
+            overtaken_at_work()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert read_stages(run_dir)[SECOND]["status"] == "running"
 
 
 def test_a_held_run_gives_the_site_back_and_a_failed_one_leaves_it_to_its_retry(pod, tmp_path):
