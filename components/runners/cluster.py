@@ -13,7 +13,7 @@ from kfp_server_api.exceptions import ApiException
 from rich.console import Console
 
 from components.runners.cluster_run import RunStatus, watch_run
-from components.runners.endpoint import DASHBOARD_PATH, ClusterError, Endpoint
+from components.runners.endpoint import DASHBOARD_PATH, DEFAULT_ACCOUNTS, ClusterError, Endpoint
 from components.runners.server_version import REQUIRED, parse_version, unknown_to
 from components.support.run_identity import MOMENT, RUN_ID
 from components.support.settings import RunConfig
@@ -361,7 +361,14 @@ def _same(schedule: kfp_api.V2beta1RecurringRun, wanted: kfp_api.V2beta1Recurrin
         and schedule.runtime_config.parameters == wanted.runtime_config.parameters
         and schedule.mode == wanted.mode
         and schedule.no_catchup is True
+        and schedule.max_concurrency == wanted.max_concurrency
+        and schedule.service_account in _accounts(wanted.service_account)
     )
+
+
+def _accounts(named: str | None) -> tuple[str | None, ...]:
+    """What a server may answer of this account: where none is named, it fills in its own."""
+    return (named,) if named else (None, "", *DEFAULT_ACCOUNTS)
 
 
 def _six_fields(cron: str) -> str:

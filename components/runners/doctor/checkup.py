@@ -14,7 +14,7 @@ from components.runners.doctor import compiled, rights, server, storage, surroun
 from components.runners.doctor.finding import Finding, Verdict, bad, unseen
 from components.runners.doctor.kubernetes_facts import KubernetesFacts, NotAllowed
 from components.runners.doctor.target import Target
-from components.runners.endpoint import ClusterError, Endpoint
+from components.runners.endpoint import PROFILE_ACCOUNT, SINGLE_USER_ACCOUNT, ClusterError, Endpoint
 from components.runners.platform import PlatformSettings, on_platform
 from serving.release.kubernetes import ApiFailure, connect
 
@@ -52,7 +52,7 @@ def checked_target(
             _kubernetes(),
             namespace=endpoint.namespace or "kubeflow",
             account=endpoint.service_account
-            or ("default-editor" if endpoint.namespace else "pipeline-runner"),
+            or (PROFILE_ACCOUNT if endpoint.namespace else SINGLE_USER_ACCOUNT),
         )
 
 

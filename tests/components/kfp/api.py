@@ -95,8 +95,7 @@ class KfpServer:
         package = self.packages[run.pipeline_version_reference.pipeline_version_id]
         name = run.display_name
         facts = RunFacts(run_id, name, f"sasrec-{run_id[:5]}", run.created_at, self.version)
-        account = run.service_account or self.default_account
-        workflow = Workflow(package, facts, installation, account)
+        workflow = Workflow(package, facts, installation, run.service_account)
         state = workflow.run(run.runtime_config.parameters)
         self.set_run(run_id, state, workflow.states)
         return workflow
@@ -198,6 +197,9 @@ class KfpServer:
         stored = self._client._ApiClient__deserialize(fields, MODELS[collection])
         setattr(stored, IDS[collection], str(uuid.uuid4()))
         stored.created_at = datetime.now(UTC)
+        if collection in ("runs", "recurring_runs"):
+            # pipelines/backend/src/apiserver/resource/resource_manager.go, `CreateJob`
+            stored.service_account = stored.service_account or self.default_account
         if collection == "runs":
             stored.state = "PENDING"
         table.append(stored)

@@ -47,7 +47,7 @@ def url(server, monkeypatch):
 
 @pytest.fixture
 def cluster(url):
-    return Cluster(Endpoint(endpoint=url, namespace="team-a", service_account="pipeline-runner"))
+    return Cluster(Endpoint(endpoint=url, namespace="team-a", service_account="sasrec-pipeline"))
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_run_refers_to_a_version_and_carries_its_settings(server, cluster, pac
     [experiment] = server.tables["experiments"]
     assert run.run_id == run_id
     assert run.pipeline_version_reference.pipeline_version_id == version.pipeline_version_id
-    assert run.service_account == "pipeline-runner"
+    assert run.service_account == "sasrec-pipeline"
     assert (experiment.display_name, experiment.namespace) == ("tuning", "team-a")
     assert version.tags == {"commit": "abc123"}
     parameters = run.runtime_config.parameters
@@ -285,6 +285,31 @@ def test_repeating_a_schedule_changes_nothing(server, cluster, package):
     assert again.recurring_run_id == first.recurring_run_id
     assert not again.changed
     assert server.count("POST /recurringruns") == 1
+
+
+def test_repeating_a_schedule_without_an_account_changes_nothing(server, url, package):
+    """The server fills in its own, which is not what was asked for."""
+    cluster = Cluster(Endpoint(endpoint=url, namespace="team-a"))
+    schedule(cluster, package)
+    assert server.tables["recurring_runs"][0].service_account == "default-editor"
+    assert not schedule(cluster, package).changed
+
+
+@pytest.mark.parametrize("account", ["", "another"])
+def test_another_account_is_a_changed_schedule(server, url, cluster, package, account):
+    schedule(cluster, package)
+    other = Cluster(Endpoint(endpoint=url, namespace="team-a", service_account=account))
+    assert schedule(other, package).changed
+    [stored] = server.tables["recurring_runs"]
+    assert stored.service_account == (account or "default-editor")
+
+
+def test_a_schedule_whose_runs_may_overlap_is_replaced(server, cluster, package):
+    schedule(cluster, package)
+    server.tables["recurring_runs"][0].max_concurrency = "3"  # in the UI, or by another program
+    assert schedule(cluster, package).changed
+    [stored] = server.tables["recurring_runs"]
+    assert stored.max_concurrency == "1"
 
 
 @pytest.mark.parametrize("change", [{"cron": "0 4 * * *"}, {"train.epochs": 3}])
