@@ -13,7 +13,7 @@ from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 from rich.console import Console
 
-from components.command_line.exits import EXIT_HELD
+from components.command_line.exits import EXIT_HELD, EXIT_UNSEEN
 from components.command_line.options import (
     Columns,
     DataDir,
@@ -35,7 +35,15 @@ from components.command_line.options import (
 )
 from components.runners.cluster import EXPERIMENT, Cluster
 from components.runners.cluster_run import Outcome, watch_run
-from components.runners.doctor import check_all, checked_target, run_probe, table, would_start
+from components.runners.doctor import (
+    check_all,
+    checked_target,
+    nothing_missing,
+    run_probe,
+    shown_by_probe,
+    table,
+    would_start,
+)
 from components.runners.endpoint import ClusterError, Endpoint
 from components.runners.local import new_run_id
 from components.runners.platform import on_platform
@@ -51,10 +59,11 @@ The endpoint and who we are: `KF_PIPELINES_ENDPOINT`, `KF_PIPELINES_NAMESPACE`, 
 """
 
 DOCTOR_HELP = """
-A line each: ✓ is there, ✗ a run would not start or not end well, – not needed or not to be seen
-from here. It asks as `submit` does (`KF_PIPELINES_*`) and as the current kubeconfig.
+A line each: ✓ is there, ✗ a run would not start or not end well, ? needed and not to be seen from
+here, – not needed. It asks as `submit` does (`KF_PIPELINES_*`) and as the current kubeconfig.
 
-**Exit status**: 0 only if a run would start, else 1.
+**Exit status**: 0 only if a run would start, 1 if it would not, 4 if something that it needs was
+not to be seen. With `--offline`: 0 if the compiled files are right.
 """
 
 
@@ -188,22 +197,27 @@ def doctor(
     """Say whether a run would start on the cluster at hand, and what to do where it would not."""
     with checked_target(context.obj, platform_settings(platform), offline=offline) as target:
         findings = list(check_all(target, offline=offline))
-        if probe and would_start(findings):
-            findings += run_probe(target, timeout_seconds=timeout or 1800)
+        if probe and nothing_missing(findings):
+            tried = run_probe(target, timeout_seconds=timeout or 1800)
+            if nothing_missing(tried):
+                findings = shown_by_probe(findings)
+            findings += tried
         elif probe:
             typer.echo("the probe was not run: mend what is marked ✗ first", err=True)
     if json_:
         typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
     else:
         Console(file=sys.stdout, soft_wrap=True).print(table(findings))
-    if not would_start(findings):
+    if not nothing_missing(findings):
         raise typer.Exit(1)
+    if not would_start(findings):
+        raise typer.Exit(EXIT_UNSEEN)
 
 
 @contextmanager
 def _package(pipeline: GraphComponent, platform: Path | None) -> Iterator[Path]:
     settings = platform_settings(platform)
-    settings.refuse_stores_of_one_host()
+    settings.shared_profile()
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(on_platform(pipeline, settings), str(package))

@@ -23,11 +23,14 @@ from components.nodes.train_job import VARIABLE, TrainJobSettings
 from components.report_outcome import report_outcome
 from components.support.image import IMAGE
 from components.support.stage import STAGES
+from feature_repo.profiles import PROFILE_SETTING, PROFILES
 from sasrec.errors import SettingsError, first_problem
 
 BACKOFF_FACTOR = 2
 # An attempt's time limit begins when its pod runs; before, it waits for a node and pulls its image.
 _POD_START_SECONDS = 3600
+_REDIS = ("REDIS_CONNECTION", "SASREC_HISTORY")
+"""What Feast's online store and the online history read: where they are."""
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|[KMGTP]i?)?$")]
 
 
@@ -143,17 +146,31 @@ class PlatformSettings(_Section):
             raise ValueError("only train runs on several nodes")
         return defaults
 
-    def refuse_stores_of_one_host(self) -> None:
-        """Refuse to run where features would be SQLite files on the volume of many hosts.
+    def shared_profile(self) -> str:
+        """The feature profile, if all pods and hosts meet in its stores.
 
         Raises:
-            SettingsError: the profile is the local one, as it is where no file says otherwise.
+            SettingsError: it is unknown, or the local one, as it is where no file says otherwise,
+                whose SQLite files would be on the volume of many hosts; or nothing says where Redis
+                is.
         """
-        if self.environment.get("SASREC_FEATURE_PROFILE", "local") == "local":
+        setting = f"platform settings: environment.{PROFILE_SETTING}"
+        profile = self.environment.get(PROFILE_SETTING, PROFILES[0])
+        if profile not in PROFILES:
+            known = " or ".join(PROFILES[1:])
+            raise SettingsError(f"{setting}: '{profile}' is unknown; choose {known}")
+        if profile == PROFILES[0]:
             raise SettingsError(
-                "platform settings: environment.SASREC_FEATURE_PROFILE is local, whose SQLite "
-                "files do not work on a network volume; production, as in deploy/platform.yaml"
+                f"{setting} is local, whose SQLite files do not work on a network volume; "
+                "production, as in deploy/platform.yaml"
             )
+        given = {*self.environment, *(name for s in self.secrets for name in s.variables)}
+        if missing := [name for name in _REDIS if name not in given]:
+            raise SettingsError(
+                f"platform settings: nothing gives pods {' and '.join(missing)}, which the profile "
+                f"{profile} needs; `secrets`, as in deploy/platform.yaml"
+            )
+        return profile
 
     def resources(self, stage: str) -> Resources:
         """The defaults, with what the file says about this stage on top."""

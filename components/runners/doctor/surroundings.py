@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from components.nodes.train_job import API_GROUP, RUNTIME
-from components.runners.doctor.finding import Finding, bad, ok, unseen
+from components.runners.doctor.finding import Finding, bad, not_needed, ok
 from components.runners.doctor.kubernetes_facts import KubernetesFacts, NotAllowed
 from components.runners.doctor.target import Target
 
@@ -120,7 +120,7 @@ def prometheus(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
     if cluster.crd("servicemonitors.monitoring.coreos.com") is not None:
         yield ok("Prometheus operator", "is installed")
     else:
-        yield unseen(
+        yield not_needed(
             "Prometheus operator",
             "is not there: no alerts, and nothing is scraped",
             "install it, or leave ../../monitoring out of the overlay",
@@ -136,7 +136,7 @@ def retry_policy(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
     try:
         found = cluster.namespaced(_KUBEFLOW, "configmaps", _ARGO_CONFIG)
     except NotAllowed as error:
-        yield unseen("retries of stages", f"not to be seen ({error})")
+        yield not_needed("retries of stages", f"you may not look at it ({error})")
         return
     defaults = yaml.safe_load((found or {}).get("data", {}).get("workflowDefaults", "")) or {}
     template = defaults.get("spec", {}).get("templateDefaults", {})
@@ -145,7 +145,7 @@ def retry_policy(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
         yield ok("retries of stages", "Argo tries failed and lost pods again")
         return
     lost = "a stage that fails" if policy == "OnError" else "a stage whose pod is deleted"
-    yield unseen(
+    yield not_needed(
         "retries of stages",
         f"Argo's retryPolicy is {policy}: {lost} is not tried again",
         f"retryPolicy: Always in workflowDefaults of the ConfigMap {_ARGO_CONFIG} in {_KUBEFLOW}",

@@ -14,10 +14,19 @@ from kubernetes import client, config
 from typer.testing import CliRunner
 
 import pipeline
+from components.command_line import cluster as cluster_commands
 from components.runners import endpoint as endpoint_module
 from components.runners.cluster import Cluster
-from components.runners.doctor import Target, check_all, probe, run_probe, would_start
-from components.runners.doctor.finding import Verdict
+from components.runners.doctor import (
+    Target,
+    check_all,
+    nothing_missing,
+    probe,
+    run_probe,
+    shown_by_probe,
+    would_start,
+)
+from components.runners.doctor.finding import Finding, Verdict
 from components.runners.doctor.kubernetes_facts import KubernetesFacts
 from components.runners.endpoint import Endpoint
 from components.runners.platform import PlatformSettings, on_platform
@@ -33,6 +42,7 @@ POLICIES = "/apis/networking.k8s.io/v1/namespaces/team-a/networkpolicies"
 IMAGE = "registry.example.com/sasrec-pipeline@sha256:" + "0" * 64
 RUNTIME = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/team-a/trainingruntimes/sasrec-training"
 CLAIM = f"{CORE}/team-a/persistentvolumeclaims/sasrec-home"
+KEYS = json.dumps({"recommend": ["k"], "metrics": ["m"]})
 ARGO = f"{CORE}/kubeflow/configmaps/workflow-controller-configmap"
 
 
@@ -49,10 +59,13 @@ def argo(policy):
 def right_cluster():
     """What a cluster holds on which a run starts, serving and training on nodes included."""
     labels = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
+    allocatable = {"cpu": "31850m", "memory": "128Gi", "nvidia.com/gpu": "8"}
     node = {
         "metadata": {"name": "n1", "labels": labels},
-        "status": {"allocatable": {"nvidia.com/gpu": "8"}, "images": [{"names": [IMAGE]}]},
+        "spec": {"taints": [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]},
+        "status": {"allocatable": allocatable, "images": [{"names": [IMAGE]}]},
     }
+    small = {"cpu": "4", "memory": "16Gi"}
     claim = {"spec": {"accessModes": ["ReadWriteMany"]}, "status": {"phase": "Bound"}}
     return {
         f"{CORE}/team-a": {"metadata": {"labels": {"istio-injection": "enabled"}}},
@@ -64,9 +77,10 @@ def right_cluster():
         f"{CORE}/team-a/secrets/registry": secret(
             **{".dockerconfigjson": json.dumps({"auths": {"registry.example.com": {}}})}
         ),
-        f"{CORE}/sasrec/secrets/sasrec-api-keys": secret(**{"api_keys.json": "{}", "metrics": "m"}),
+        f"{CORE}/sasrec/secrets/sasrec-api-keys": secret(**{"api_keys.json": KEYS, "metrics": "m"}),
         ARGO: argo("Always"),
         "/api/v1/nodes/n1": node,
+        "/api/v1/nodes/n2": {"metadata": {"name": "n2"}, "status": {"allocatable": small}},
         f"{CRDS}/trainjobs.trainer.kubeflow.org": {},
         f"{CRDS}/jobsets.jobset.x-k8s.io": {},
         f"{CRDS}/servicemonitors.monitoring.coreos.com": {},
@@ -171,6 +185,27 @@ def document(old, new):
     return plant
 
 
+def node(name, **parts):
+    """A node with other parts, or with more of what it has."""
+
+    def plant(bench):
+        held = bench.objects.held[f"/api/v1/nodes/{name}"]
+        for part, values in parts.items():
+            held[part] = held.get(part, {}) | values
+
+    return plant
+
+
+def quota(hard, used=None, **spec):
+    status = {"hard": hard, "used": used or {}}
+    path = f"{CORE}/team-a/resourcequotas/mine"
+    return changed(path, {"metadata": {"name": "mine"}, "spec": spec, "status": status})
+
+
+def platform_with(**changes):
+    return lambda bench: setattr(bench, "platform", bench.platform.model_copy(update=changes))
+
+
 def attribute(name, value):
     return lambda bench: setattr(bench, name, value)
 
@@ -242,8 +277,36 @@ FAULTS = {
     ),
     "no GPU": (
         changed("/api/v1/nodes/n1", {"metadata": {}, "status": {}}),
-        "none has 1 nvidia.com/gpu",
+        "room for 0 on 2 nodes (2 without nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3",
     ),
+    "one GPU too few": (
+        node("n1", status={"allocatable": {"cpu": "64", "memory": "64Gi", "nvidia.com/gpu": "1"}}),
+        "2 pods of 4 cpu, 16Gi memory, 1 nvidia.com/gpu: room for 1 on 2 nodes",
+    ),
+    "a cordoned node": (node("n1", spec={"unschedulable": True}), "1 cordoned"),
+    "a node that is away": (
+        node("n1", status={"conditions": [{"type": "Ready", "status": "Unknown"}]}),
+        "1 not ready",
+    ),
+    "a taint that nothing tolerates": (
+        node("n1", spec={"taints": [{"key": "team", "value": "b", "effect": "NoExecute"}]}),
+        "1 with the taint team",
+    ),
+    "a taint of the others": (
+        node("n2", spec={"taints": [{"key": "maintenance", "effect": "NoSchedule"}]}),
+        "1 with the taint maintenance",
+    ),
+    "too little memory": (
+        node("n2", status={"allocatable": {"cpu": "4", "memory": "1Gi"}}),
+        "1 too small",
+    ),
+    "a small quota": (quota({"requests.memory": "8Gi"}), "mine: requests.memory is 8Gi"),
+    "a quota without devices": (quota({"requests.nvidia.com/gpu": "1"}), "asks for more"),
+    "a quota in use": (
+        quota({"limits.memory": "64Gi"}, used={"limits.memory": "60Gi"}),
+        "64Gi, 60Gi of it in use",
+    ),
+    "a quota that wants limits": (quota({"limits.cpu": "64"}), "runs set none"),
     "no namespace": (without(f"{CORE}/sasrec"), "is not there"),
     "sidecars before serving": (
         changed(f"{CORE}/sasrec", {"metadata": {"labels": {"istio-injection": "enabled"}}}),
@@ -279,13 +342,44 @@ FAULTS = {
         document("envVar: SASREC_ROLLOUT_API_KEY", "envVar: ANOTHER"),
         "deploy has no key",
     ),
-    "SQLite on the volume": (
-        lambda bench: setattr(
-            bench,
-            "platform",
-            bench.platform.model_copy(update={"environment": {}}),
+    "a URL with a password": (
+        document("value: '4'", "value: redis://:s3cret@redis:6379"),
+        "OMP_NUM_THREADS is written into the pipeline",
+    ),
+    "Feast's password": (
+        document("value: '4'", "value: redis:6379,password=s3cret"),
+        "OMP_NUM_THREADS is written into the pipeline",
+    ),
+    "a smoke-test key that serving does not know": (
+        changed(f"{CORE}/team-a/secrets/sasrec-api-keys", secret(rollout="old")),
+        "the key rollout is none of the `recommend` keys",
+    ),
+    "a smoke-test key with a line's end": (
+        changed(f"{CORE}/team-a/secrets/sasrec-api-keys", secret(rollout="k\n")),
+        "the key rollout is none of the `recommend` keys",
+    ),
+    "a key of Prometheus that serving does not know": (
+        changed(
+            f"{CORE}/sasrec/secrets/sasrec-api-keys",
+            secret(**{"api_keys.json": KEYS, "metrics": "old"}),
         ),
-        "loses writes",
+        "the key metrics is none of the `metrics` keys",
+    ),
+    "keys that serving cannot read": (
+        changed(
+            f"{CORE}/sasrec/secrets/sasrec-api-keys",
+            secret(**{"api_keys.json": "{", "metrics": "m"}),
+        ),
+        "is not what serving reads",
+    ),
+    "SQLite on the volume": (platform_with(environment={}), "do not work on a network volume"),
+    "an unknown profile": (
+        platform_with(environment={"SASREC_FEATURE_PROFILE": "prod"}),
+        "'prod' is unknown",
+    ),
+    "nothing that says where Redis is": (
+        platform_with(secrets=()),
+        "nothing gives pods REDIS_CONNECTION and SASREC_HISTORY",
     ),
 }
 
@@ -329,12 +423,59 @@ def test_a_claim_that_waits_for_its_first_pod_is_right(bench):
     assert bench.faults() == []
 
 
-def test_what_one_may_not_look_at_is_no_fault(bench):
+def unseen_in(findings):
+    return [f.check for f in findings if f.verdict is Verdict.UNSEEN]
+
+
+def test_what_one_may_not_look_at_is_no_fault_and_no_run_that_would_start(bench):
     bench.objects.forbidden = {CLAIM, f"{CORE}/team-a/secrets/sasrec-redis", ARGO}
     findings = bench.findings()
-    assert would_start(findings)
-    unseen = [f.check for f in findings if f.verdict is Verdict.OPEN and "403" in f.said]
-    assert unseen == ["claim", "Secret sasrec-redis", "Secret sasrec-redis", "retries of stages"]
+    assert unseen_in(findings) == ["claim", "Secret sasrec-redis", "Secret sasrec-redis"]
+    assert nothing_missing(findings)
+    assert not would_start(findings)
+    # What Argo tries again a run starts without. The rest the probe's pods need as well.
+    assert would_start(shown_by_probe(findings))
+
+
+def test_who_may_read_nothing_is_told_so_and_not_that_a_run_would_start(bench):
+    paths = {*bench.objects.held, *(path.rpartition("/")[0] for path in bench.objects.held)}
+    reviews = "/apis/authorization.k8s.io/v1/"
+    paths |= {f"{reviews}selfsubjectaccessreviews", f"{reviews}subjectaccessreviews"}
+    bench.objects.forbidden = paths
+    findings = bench.findings()
+    assert nothing_missing(findings)
+    assert {"claim", "account of runs", "rollout", "room"} <= set(unseen_in(findings))
+    # A probe does not show that serving may be rolled out, nor that there are GPUs.
+    assert {"rollout", "room"} <= set(unseen_in(shown_by_probe(findings)))
+
+
+def test_an_image_that_no_node_has_is_shown_by_the_probe_alone(bench):
+    node("n1", status={"images": []})(bench)
+    findings = bench.findings()
+    assert unseen_in(findings) == ["image on nodes"]
+    assert would_start(shown_by_probe(findings))
+
+
+def test_a_limit_range_gives_what_a_quota_wants(bench):
+    quota({"limits.cpu": "64", "pods": "10"})(bench)
+    limits = {"spec": {"limits": [{"type": "Container", "default": {"cpu": "2"}}]}}
+    bench.objects.held[f"{CORE}/team-a/limitranges/defaults"] = limits | {"metadata": {}}
+    assert bench.faults() == []
+
+
+def test_a_quota_for_some_pods_only_is_left_to_kubernetes(bench):
+    quota({"pods": "0"}, scopes=["BestEffort"])(bench)
+    assert bench.faults() == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"), [(Verdict.OK, 0), (Verdict.BAD, 1), (Verdict.UNSEEN, 4)]
+)
+def test_the_exit_status_says_whether_a_run_would_start(monkeypatch, verdict, status):
+    found = [Finding("claim", verdict, "it", "do"), Finding("other", Verdict.OPEN, "not there")]
+    monkeypatch.setattr(cluster_commands, "check_all", lambda *_, **__: iter(found))
+    words = ["doctor", "--offline", "--platform", "deploy/platform.yaml"]
+    assert CliRunner().invoke(pipeline.app, words).exit_code == status
 
 
 def test_the_operator_of_prometheus_is_wanted_but_not_needed(bench):

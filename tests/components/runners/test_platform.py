@@ -251,6 +251,23 @@ def test_a_wrong_setting_is_one_line_with_file_and_field(tmp_path, text, message
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("environment", "secrets", "message"),
+    [
+        ({}, True, "is local, whose SQLite"),
+        ({"SASREC_FEATURE_PROFILE": "prod"}, True, "'prod' is unknown; choose production or"),
+        ({"SASREC_FEATURE_PROFILE": "cluster"}, False, "nothing gives pods REDIS_CONNECTION and"),
+    ],
+)
+def test_stores_that_pods_do_not_share_are_refused_in_one_line(environment, secrets, message):
+    example = PlatformSettings.load(EXAMPLE)
+    assert example.shared_profile() == "production"
+    given = {"environment": environment, "secrets": example.secrets if secrets else ()}
+    with pytest.raises(SettingsError, match=message) as error:
+        example.model_copy(update=given).shared_profile()
+    assert "\n" not in str(error.value)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SettingsError, match="No such file"):
         PlatformSettings.load(tmp_path / "none.yaml")
