@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -88,6 +89,7 @@ def table(findings: Iterable[Finding]) -> Table:
     lines.add_column()
     lines.add_column(overflow="fold")  # an image's digest is read whole
     for finding in findings:
-        fix = f"\n[dim]→ {finding.fix}[/dim]" if finding.fix else ""
-        lines.add_row(finding.verdict.value, finding.check, f"{finding.said}{fix}")
+        fix = f"\n[dim]→ {escape(finding.fix)}[/dim]" if finding.fix else ""
+        check, said = escape(finding.check), escape(finding.said)
+        lines.add_row(finding.verdict.value, check, f"{said}{fix}")
     return lines

@@ -1,6 +1,7 @@
 """`pipeline.py doctor` names each fault that is planted in a cluster that is otherwise right."""
 
 import base64
+import io
 import json
 import re
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from kfp import compiler
 from kubernetes import client, config
+from rich.console import Console
 from typer.testing import CliRunner
 
 import pipeline
@@ -24,6 +26,7 @@ from components.runners.doctor import (
     probe,
     run_probe,
     shown_by_probe,
+    table,
     would_start,
 )
 from components.runners.doctor.finding import Finding, Verdict
@@ -466,6 +469,15 @@ def test_a_limit_range_gives_what_a_quota_wants(bench):
 def test_a_quota_for_some_pods_only_is_left_to_kubernetes(bench):
     quota({"pods": "0"}, scopes=["BestEffort"])(bench)
     assert bench.faults() == []
+
+
+def test_the_table_shows_brackets_as_they_are():
+    """Of a server's words, a path or a command: Rich would take them for its markup."""
+    said, fix = "no [nvidia.com/gpu] in [/data] \\[x]", "kubectl get pods -o jsonpath={.items[0]}"
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table([Finding("nodes [a]", Verdict.BAD, said, fix)]))
+    text = console.file.getvalue()
+    assert all(part in text for part in ("nodes [a]", said, f"→ {fix}")), text
 
 
 @pytest.mark.parametrize(
