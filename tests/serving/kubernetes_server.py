@@ -29,6 +29,8 @@ class Cluster:
         statuses: HTTP statuses to answer with first, per method.
         served: what the Service answers to a recommendation, from the serving image.
         objects: everything else that the cluster holds.
+        container: what else the Deployment says of its container.
+        removed: whether there is no Deployment.
         api_key: what the Service wants, as `serving.api.guard` does: 401 without, 403 for another.
     """
 
@@ -40,7 +42,9 @@ class Cluster:
     served: Callable[[str], tuple[int, dict[str, Any]]] = lambda image: (200, {})
     api_key: str = "smoke-test"
     objects: Objects = field(default_factory=Objects)
+    container: dict[str, Any] = field(default_factory=dict)
     applies: list[dict[str, Any]] = field(default_factory=list)
+    removed: bool = False
     _looks: int = 10
 
     @property
@@ -79,9 +83,9 @@ class Cluster:
         if self.statuses.get(method):
             status = self.statuses[method].pop(0)
             return status, {"kind": "Status", "code": status, "message": f"told {status}"}
-        if path == PODS:
+        if path == PODS and not self.removed:
             return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._pods()}
-        if path != DEPLOYMENT:
+        if path != DEPLOYMENT or self.removed:
             return self.objects.answer(method, url, headers, body)
         if method == "PATCH":
             self._apply(url, headers, json.loads(body))
@@ -108,7 +112,9 @@ class Cluster:
                 "selector": {"matchLabels": LABELS},
                 "template": {
                     "metadata": {"labels": LABELS},
-                    "spec": {"containers": [{"name": "serving", "image": self.image}]},
+                    "spec": {
+                        "containers": [{**self.container, "name": "serving", "image": self.image}]
+                    },
                 },
             },
             "status": {

@@ -12,6 +12,7 @@ from kubernetes import config
 from components.runners.cluster import Cluster
 from components.runners.doctor import (
     compiled,
+    network,
     nodes,
     rights,
     secrets,
@@ -31,6 +32,7 @@ CLUSTER_CHECKS = (
     *storage.CHECKS,
     *secrets.CHECKS,
     *nodes.CHECKS,
+    *network.CHECKS,
     *surroundings.CHECKS,
 )
 NOT_NEEDED = (rights.ours, surroundings.prometheus, surroundings.retry_policy)

@@ -1,4 +1,4 @@
-"""What else the cluster must bring or must not do: sidecars, network rules, operators, Argo."""
+"""What else the cluster must bring or must not do: sidecars, operators, Argo."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -45,54 +45,6 @@ def _serving_sidecar(cluster: KubernetesFacts, namespace: str) -> Iterator[Findi
 def _injects(namespace: dict[str, Any]) -> bool:
     labels = namespace["metadata"].get("labels", {})
     return labels.get("istio-injection") == "enabled" or "istio.io/rev" in labels
-
-
-def network_rules(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
-    """Pods that some egress rule selects reach nothing else. Runs are selected by `pipeline/runid`
-    or by a rule for all pods.
-    """
-    path = f"/apis/networking.k8s.io/v1/namespaces/{target.namespace}/networkpolicies"
-    rules = [
-        policy
-        for policy in (cluster.get(path) or {}).get("items", [])
-        if "Egress" in policy["spec"].get("policyTypes", []) and _selects_runs(policy)
-    ]
-    if not rules:
-        yield ok("egress of runs", "no network policy restricts it; doctor --probe tries it")
-        return
-    for name, port in _wanted_ports(target):
-        if any(_lets_out(policy, port) for policy in rules):
-            yield ok(f"egress to {name}", f"port {port} is let out")
-        else:
-            policies = ", ".join(policy["metadata"]["name"] for policy in rules)
-            yield bad(
-                f"egress to {name}",
-                f"no rule lets runs out on port {port} ({policies})",
-                f"a NetworkPolicy that lets pods with the label pipeline/runid out on {port}",
-            )
-
-
-def _selects_runs(policy: dict[str, Any]) -> bool:
-    selector = policy["spec"].get("podSelector") or {}
-    named = [e["key"] for e in selector.get("matchExpressions", [])]
-    named += selector.get("matchLabels", {})
-    return not named or named == ["pipeline/runid"]
-
-
-def _lets_out(policy: dict[str, Any], port: int) -> bool:
-    return any(
-        not rule.get("ports") or any(allowed.get("port") == port for allowed in rule["ports"])
-        for rule in policy["spec"].get("egress", [])
-    )
-
-
-def _wanted_ports(target: Target) -> Iterator[tuple[str, int]]:
-    if "REDIS_CONNECTION" in target.secret_variables:
-        yield "Redis", 6379
-    if target.platform.pushgateway:
-        _, _, port = target.platform.pushgateway.rpartition(":")
-        yield "the Pushgateway", int(port) if port.isdigit() else 80
-    yield "HTTPS", 443
 
 
 def trainer(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
@@ -152,4 +104,4 @@ def retry_policy(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
     )
 
 
-CHECKS = (namespaces, network_rules, trainer, prometheus, retry_policy)
+CHECKS = (namespaces, trainer, prometheus, retry_policy)

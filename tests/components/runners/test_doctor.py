@@ -217,10 +217,66 @@ def claim(mode="ReadWriteMany", **more):
     return changed(CLAIM, {"spec": {"accessModes": [mode], **more}, "status": {"phase": "Pending"}})
 
 
-def egress(*ports):
-    rules = [{"ports": [{"port": port} for port in ports]}]
-    policy = {"podSelector": {}, "policyTypes": ["Egress"], "egress": rules}
-    return changed(f"{POLICIES}/deny", {"metadata": {"name": "deny"}, "spec": policy})
+def egress(*ports, namespace="team-a", selector=None):
+    """A policy that lets out to these ports and to nothing else."""
+    entries = [port if isinstance(port, dict) else {"port": port} for port in ports]
+    policy = {
+        "podSelector": selector or {},
+        "policyTypes": ["Egress"],
+        "egress": [{"ports": entries}],
+    }
+    path = POLICIES.replace("team-a", namespace)
+    return changed(f"{path}/deny", {"metadata": {"name": "deny"}, "spec": policy})
+
+
+def served_by(address, **environment):
+    """A Redis at another address, and a container of serving with this environment."""
+    values = {"connection": f"{address},password=p", "url": f"redis://:p@{address}/0"}
+
+    def plant(bench):
+        bench.objects.held[f"{CORE}/team-a/secrets/sasrec-redis"] = secret(**values)
+        bench.objects.held[f"{CORE}/sasrec/secrets/sasrec-redis"] = secret(**values)
+        reference = {"secretKeyRef": {"name": "sasrec-redis", "key": "url"}}
+        bench.kubernetes.container = {
+            "env": [{"name": "SASREC_HISTORY", "valueFrom": reference}]
+            + [{"name": name, "value": value} for name, value in environment.items()]
+        }
+
+    return plant
+
+
+def service(name, namespace, port, target_port, *, named=""):
+    """A Service with one pod behind it."""
+
+    def plant(bench):
+        labels = {"app": name}
+        listens = (
+            {"containerPort": 7000, "name": named} if named else {"containerPort": target_port}
+        )
+        bench.objects.held |= {
+            f"{CORE}/{namespace}/services/{name}": {
+                "metadata": {"namespace": namespace},
+                "spec": {
+                    "selector": labels,
+                    "ports": [{"port": port, "targetPort": named or target_port}],
+                },
+            },
+            f"{CORE}/{namespace}/pods/{name}-0": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{"ports": [listens]}]},
+                "status": {"podIP": "10.1.2.3"},
+            },
+        }
+
+    return plant
+
+
+def both(*plants):
+    def plant(bench):
+        for each in plants:
+            each(bench)
+
+    return plant
 
 
 FAULTS = {
@@ -315,9 +371,51 @@ FAULTS = {
         changed(f"{CORE}/sasrec", {"metadata": {"labels": {"istio-injection": "enabled"}}}),
         "puts a sidecar before serving",
     ),
-    "egress to Redis": (egress(9091, 443), "no rule lets runs out on port 6379"),
-    "egress to the Pushgateway": (egress(6379, 443), "no rule lets runs out on port 9091"),
-    "egress to the object store": (egress(6379, 9091), "no rule lets runs out on port 443"),
+    "egress to Redis": (egress(9091, 443), "no rule lets runs out to Redis, redis:6379 (deny)"),
+    "egress to a Redis elsewhere": (
+        both(served_by("redis.example.com:16379"), egress(6379, 9091, 443)),
+        "no rule lets runs out to Redis, redis.example.com:16379",
+    ),
+    "egress to the pods behind a Service": (
+        both(
+            served_by("redis.data:6379"),
+            service("redis", "data", 6379, 16379),
+            egress(6379, 9091, 443),
+        ),
+        "no rule lets runs out to Redis, redis.data:6379",
+    ),
+    "egress to the Pushgateway": (
+        egress(6379, 443),
+        "to the Pushgateway, pushgateway.monitoring:9091",
+    ),
+    "egress to Kubernetes": (egress(6379, 9091), "to the Kubernetes API, kubernetes.default:443"),
+    "egress to ML Metadata": (
+        both(service("metadata-grpc-service", "kubeflow", 8080, 8080), egress(6379, 9091, 443)),
+        "to ML Metadata, metadata-grpc-service.kubeflow:8080",
+    ),
+    "egress to Kubeflow's artifacts": (
+        both(service("seaweedfs", "kubeflow", 9000, 8333), egress(6379, 9091, 443, 9000)),
+        "to artifacts, seaweedfs.kubeflow:9000",
+    ),
+    "egress of serving to Redis": (
+        both(served_by("redis:6379"), egress(443, namespace="sasrec")),
+        "no rule lets serving out to Redis, redis:6379 (deny)",
+    ),
+    "egress of serving to its models": (
+        both(
+            served_by(
+                "redis:6379",
+                SASREC_MODELS_URL="s3://models/shop",
+                AWS_ENDPOINT_URL_S3="http://store.data:9000",
+            ),
+            egress(6379, 443, namespace="sasrec"),
+        ),
+        "no rule lets serving out to the bucket, store.data:9000",
+    ),
+    "no serving": (
+        lambda bench: setattr(bench.kubernetes, "removed", True),
+        "no Deployment sasrec-serving in sasrec",
+    ),
     "no Trainer": (
         without(f"{CRDS}/trainjobs.trainer.kubeflow.org"),
         "trainjobs.trainer.kubeflow.org is not there",
@@ -424,6 +522,37 @@ def test_a_claim_that_waits_for_its_first_pod_is_right(bench):
     nfs = {"metadata": {"name": "nfs"}, "volumeBindingMode": "WaitForFirstConsumer"}
     bench.objects.held["/apis/storage.k8s.io/v1/storageclasses/nfs"] = nfs
     assert bench.faults() == []
+
+
+LET_OUT = {
+    "all that is used": egress(6379, 9091, 443),
+    "a range": egress({"port": 6000, "endPort": 10000}, 443),
+    "a port by its pods' name": both(
+        served_by("redis.data:6379"),
+        service("redis", "data", 6379, None, named="redis"),
+        egress({"port": "redis"}, 9091, 443),
+    ),
+    "the port behind a Service": both(
+        served_by("redis.data:6379"),
+        service("redis", "data", 6379, 16379),
+        egress(16379, 9091, 443),
+    ),
+    "only pods that are no run": egress(1, selector={"matchLabels": {"app": "other"}}),
+}
+
+
+@pytest.mark.parametrize("rules", LET_OUT)
+def test_rules_that_let_out_to_all_that_is_used_are_right(bench, rules):
+    LET_OUT[rules](bench)
+    assert bench.faults() == []
+
+
+def test_where_redis_is_nobody_may_look_the_way_there_is_shown_by_the_probe(bench):
+    egress(6379, 9091, 443)(bench)
+    bench.objects.forbidden = {f"{CORE}/team-a/secrets/sasrec-redis"}
+    findings = bench.findings()
+    assert "egress of runs" in unseen_in(findings)
+    assert would_start(shown_by_probe(findings))
 
 
 def unseen_in(findings):
