@@ -269,7 +269,7 @@ def retrying_seconds(resources: Resources) -> int:
     Argo gives up on a stage that is older than this, counted from the start of its first attempt
     (upstream argo-workflows `workflow/controller/operator.go`, `maxDuration`), so every attempt
     must fit. What is retried at all is Argo's `retryPolicy`, which a pipeline cannot set: see
-    docs/production.md.
+    "What is tried again" in docs/kubeflow.md.
     """
     attempts, pauses = resources.retries + 1, BACKOFF_FACTOR**resources.retries - 1
     slack = attempts * _POD_START_SECONDS

@@ -78,6 +78,9 @@ install_pipelines() {
     kubectl wait --for condition=established --timeout=2m crd/applications.app.k8s.io
     kubectl apply -k "$source/env/platform-agnostic?ref=$KFP_VERSION"
     kubectl -n "$namespace" wait --for=condition=Available --timeout=20m deployment --all
+    # Stages are tried again also where their container failed; Argo's controller watches the map.
+    kubectl -n "$namespace" get configmap workflow-controller-configmap -o json |
+        sed 's/retryPolicy: OnError/retryPolicy: Always/' | kubectl replace -f -
 }
 
 install_neighbours() { # Redis, an object store, Prometheus and its operator

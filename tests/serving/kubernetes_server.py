@@ -30,6 +30,7 @@ class Cluster:
         served: what the Service answers to a recommendation, from the serving image.
         objects: everything else that the cluster holds.
         container: what else the Deployment says of its container.
+        template: what its pods have of metadata.
         removed: whether there is no Deployment.
         api_key: what the Service wants, as `serving.api.guard` does: 401 without, 403 for another.
     """
@@ -44,6 +45,7 @@ class Cluster:
     objects: Objects = field(default_factory=Objects)
     container: dict[str, Any] = field(default_factory=dict)
     applies: list[dict[str, Any]] = field(default_factory=list)
+    template: dict[str, Any] = field(default_factory=lambda: {"labels": LABELS})
     removed: bool = False
     _looks: int = 10
 
@@ -111,7 +113,7 @@ class Cluster:
                 "replicas": 3,
                 "selector": {"matchLabels": LABELS},
                 "template": {
-                    "metadata": {"labels": LABELS},
+                    "metadata": self.template,
                     "spec": {
                         "containers": [{**self.container, "name": "serving", "image": self.image}]
                     },
