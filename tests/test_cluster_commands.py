@@ -87,6 +87,28 @@ def test_status_lists_runs(server):
     assert "first" in typed("status", server.tables["runs"][0].run_id).output
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("compile", "--output", "/nonexist/x.yaml"), "--output /nonexist/x.yaml: No such file"),
+        (("compile", "--output", "/x.txt"), "--output /x.txt: must end in .yaml"),
+        (("doctor", "--offline", "--probe"), "--offline asks no cluster"),
+        (("schedule", "--cron", "99 99 * * xx"), "--cron '99 99 * * xx': '99' is no minute"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line_and_status_2(
+    server, monkeypatch, capsys, words, message
+):
+    words = (*words, "--platform", "deploy/platform.yaml")
+    monkeypatch.setattr("sys.argv", ["pipeline.py", *words])
+    with pytest.raises(SystemExit) as end:
+        pipeline.main()
+    assert end.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert server.requests == []
+
+
 def test_a_refusal_is_one_line_and_status_1(server, monkeypatch, capsys):
     monkeypatch.setenv("KF_PIPELINES_NAMESPACE", "team-b")
     monkeypatch.setattr("sys.argv", ["pipeline.py", "status"])

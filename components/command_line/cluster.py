@@ -49,6 +49,7 @@ from components.runners.local import new_run_id
 from components.runners.platform import on_platform
 from components.runners.pod_reasons import why_failed
 from components.support.run_identity import MOMENT, RUN_ID
+from sasrec.errors import SettingsError
 from sasrec.gates import DEFAULT_GATES
 
 CLUSTER_HELP = """
@@ -87,15 +88,20 @@ def compile_(
     """
     config = configuration(dataset, data_dir, column, split, preset, set_, gates)
     settings = platform_settings(platform)
-    compiler.Compiler().compile(
-        on_platform(context.obj, settings),
-        str(output),
-        pipeline_parameters={
-            "config": config.model_dump_json(),
-            "home": settings.mount_path,
-            "run_dir": f"{settings.mount_path}/runs/{MOMENT}-{RUN_ID}",
-        },
-    )
+    if output.suffix not in (".yaml", ".yml"):
+        raise SettingsError(f"--output {output}: must end in .yaml")
+    try:
+        compiler.Compiler().compile(
+            on_platform(context.obj, settings),
+            str(output),
+            pipeline_parameters={
+                "config": config.model_dump_json(),
+                "home": settings.mount_path,
+                "run_dir": f"{settings.mount_path}/runs/{MOMENT}-{RUN_ID}",
+            },
+        )
+    except OSError as error:
+        raise SettingsError(f"--output {output}: {error.strerror}") from None
     typer.echo(f"wrote {output}")
 
 
@@ -195,6 +201,8 @@ def doctor(
     timeout: Timeout = 1800,
 ) -> None:
     """Say whether a run would start on the cluster at hand, and what to do where it would not."""
+    if offline and probe:
+        raise SettingsError("--offline asks no cluster, and --probe runs on one; give one of them")
     with checked_target(context.obj, platform_settings(platform), offline=offline) as target:
         findings = list(check_all(target, offline=offline))
         if probe and nothing_missing(findings):

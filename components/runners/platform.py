@@ -82,7 +82,9 @@ class PlatformSettings(_Section):
     """How the pipeline uses a cluster; `deploy/platform.yaml` is an example."""
 
     volume_claim: str = Field(default="sasrec-home", description="ReadWriteMany claim of the site")
-    mount_path: str = Field(default="/mnt/sasrec", description="where components find the site")
+    mount_path: str = Field(
+        default="/mnt/sasrec", pattern=r"^/[^:]*$", description="where components find the site"
+    )
     artifact_root: str | None = Field(
         default=None, description="KFP's artifacts, such as s3://bucket/sasrec; KFP's own default"
     )
@@ -90,7 +92,9 @@ class PlatformSettings(_Section):
     environment: dict[str, str] = {}
     secrets: tuple[SecretVariables, ...] = ()
     pushgateway: str | None = Field(
-        default=None, description="host:port of a Prometheus Pushgateway that learns the outcome"
+        default=None,
+        pattern=r"^[^/:\s]+(:[0-9]+)?$",
+        description="host:port of a Prometheus Pushgateway that learns the outcome",
     )
     serving_namespace: str | None = Field(
         default=None, description="of the Deployment sasrec-serving; `deploy` rolls the image out"
@@ -129,10 +133,12 @@ class PlatformSettings(_Section):
             SettingsError: it is missing, is not YAML, or a field does not fit; one line.
         """
         try:
-            values = yaml.safe_load(path.read_text()) or {}
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             return cls.model_validate(values)
         except OSError as error:
             raise SettingsError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"{path}: not UTF-8, at byte {error.start}") from None
         except yaml.YAMLError as error:
             raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         except ValidationError as error:

@@ -15,6 +15,7 @@ import kfp_server_api as kfp_api
 
 from tests.components.kfp.documents import Package, Refused, Version
 from tests.components.kfp.driver import RunFacts
+from tests.components.kfp.recurring import recurring_run_refusal
 from tests.components.kfp.workflow import Installation, Workflow
 
 API = "/apis/v2beta1"
@@ -189,6 +190,8 @@ class KfpServer:
         if fields.get("namespace", "") not in self.namespaces:
             return 403, {"message": "User is not authorized to create in this namespace"}
         if collection in ("runs", "recurring_runs") and (refusal := self._check_run(fields)):
+            return 400, {"message": refusal}
+        if collection == "recurring_runs" and (refusal := recurring_run_refusal(fields)):
             return 400, {"message": refusal}
         table = self.tables[collection]
         same = [o for o in table if o.display_name == fields["display_name"]]

@@ -16,8 +16,10 @@ from components.runners.endpoint import ATTEMPTS, ClusterError, Endpoint
 from components.runners.platform import PlatformSettings, on_platform
 from components.support.settings import RunConfig, build_config
 from pipeline import sasrec_pipeline
+from sasrec.errors import SettingsError
 from tests.components.kfp import KfpServer
 from tests.components.kfp.documents import Package
+from tests.components.kfp.recurring import recurring_run_refusal
 from tests.json_server import running
 
 PIPELINE = """pipelineInfo:
@@ -335,10 +337,50 @@ def test_a_replacement_cut_short_is_finished_by_the_next_try(server, cluster, pa
     assert stored.trigger.cron_schedule.cron == "0 0 4 * * *"
 
 
-def test_a_cron_with_missing_fields_is_refused_before_anything_is_sent(server, cluster, package):
-    with pytest.raises(ValueError, match="has 3 fields"):
-        schedule(cluster, package, cron="30 3 *")
+@pytest.mark.parametrize(
+    ("cron", "message"),
+    [
+        ("30 3 *", "has 3 fields"),
+        ("99 99 * * xx", "'99' is no minute; 0 to 59"),
+        ("0 24 * * *", "'24' is no hour"),
+        ("0 3 0 * *", "'0' is no day of the month; 1 to 31"),
+        ("0 3 * foo *", "'foo' is no month"),
+        ("0 3 * * 7", "'7' is no day of the week; 0 to 6"),
+        ("0 3 * * fri-mon", "'fri-mon' is no day of the week"),
+        ("0 */0 * * *", "'\\*/0' is no hour"),
+        ("0 1-2-3 * * *", "'1-2-3' is no hour"),
+        ("0 3, * * *", "'' is no hour"),
+        ("61 0 3 * * *", "'61' is no second"),
+        ("0 -3 * * *", "'-3' is no hour"),
+    ],
+)
+def test_a_cron_that_is_none_is_refused_before_anything_is_sent(
+    server, cluster, package, cron, message
+):
+    with pytest.raises(SettingsError, match=message) as error:
+        schedule(cluster, package, cron=cron)
+    assert "\n" not in str(error.value)
     assert server.requests == []
+    # The server would refuse it too, were it sent; but not what has five fields, which it reads
+    # as six without the last.
+    six = cron if len(cron.split()) != 5 else f"0 {cron}"
+    trigger = {"cron_schedule": {"cron": six}}
+    assert recurring_run_refusal({"trigger": trigger, "max_concurrency": "1"})
+
+
+@pytest.mark.parametrize(
+    ("cron", "sent"),
+    [
+        ("30 3 * * *", "0 30 3 * * *"),
+        ("15 8-20/4 * * mon-fri", "0 15 8-20/4 * * mon-fri"),
+        ("0 0 3 1,15 JAN ?", "0 0 3 1,15 JAN ?"),
+        ("*/10 2/3 * * 0,6", "0 */10 2/3 * * 0,6"),
+    ],
+)
+def test_a_cron_reaches_the_server_with_seconds(server, cluster, package, cron, sent):
+    schedule(cluster, package, cron=cron)
+    [stored] = server.tables["recurring_runs"]
+    assert stored.trigger.cron_schedule.cron == sent
 
 
 # Watching
