@@ -15,6 +15,7 @@ from rich.console import Console
 
 from components.command_line.exits import EXIT_HELD, EXIT_UNSEEN
 from components.command_line.options import (
+    DEFAULT_PLATFORM,
     Columns,
     DataDir,
     Dataset,
@@ -80,14 +81,16 @@ def compile_(
     preset: Preset = "default",
     set_: Overrides = None,
     gates: Gates = DEFAULT_GATES,
-    platform: Platform = None,
+    platform: Platform = DEFAULT_PLATFORM,
 ) -> None:
     """Compile for Kubeflow Pipelines; the given settings become the run's default `config`.
 
-    Upload the file in the Kubeflow UI. The components' image is `$SASREC_IMAGE`.
+    Upload the file in the Kubeflow UI. The components' image is `$SASREC_IMAGE`. What `submit`
+    refuses is refused here too.
     """
     config = configuration(dataset, data_dir, column, split, preset, set_, gates)
     settings = platform_settings(platform)
+    settings.shared_profile()
     if output.suffix not in (".yaml", ".yml"):
         raise SettingsError(f"--output {output}: must end in .yaml")
     try:
@@ -115,7 +118,7 @@ def submit(
     set_: Overrides = None,
     refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
-    platform: Platform = None,
+    platform: Platform = DEFAULT_PLATFORM,
     name: Annotated[
         str | None, typer.Option(help="The run's name; an existing one is not started again.")
     ] = None,
@@ -152,7 +155,7 @@ def schedule(
     set_: Overrides = None,
     refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
-    platform: Platform = None,
+    platform: Platform = DEFAULT_PLATFORM,
     name: Annotated[str | None, typer.Option(help="[default: site, or site-refresh]")] = None,
     experiment: Experiment = EXPERIMENT,
     tag: Tags = None,
@@ -190,7 +193,7 @@ def watch(run_id: str, timeout: Timeout = None) -> None:
 
 def doctor(
     context: typer.Context,
-    platform: Platform = None,
+    platform: Platform = DEFAULT_PLATFORM,
     offline: Annotated[
         bool, typer.Option(help="Look at the compiled files alone; ask no cluster.")
     ] = False,
@@ -223,7 +226,7 @@ def doctor(
 
 
 @contextmanager
-def _package(pipeline: GraphComponent, platform: Path | None) -> Iterator[Path]:
+def _package(pipeline: GraphComponent, platform: Path) -> Iterator[Path]:
     settings = platform_settings(platform)
     settings.shared_profile()
     with tempfile.TemporaryDirectory() as folder:
