@@ -190,6 +190,23 @@ def test_what_an_older_server_would_do_is_to_drop_the_platform_document(compiled
     assert Package.read(text, (2, 16, 1)).executors == {}
 
 
+@pytest.mark.parametrize(
+    ("pod", "since"),
+    [
+        ({"nodeSelector": {}, "tolerations": []}, (2, 5, 0)),
+        ({"secretAsEnv": [{"secretName": "s", "optional": False}]}, (2, 15, 0)),
+        ({"securityContext": {"runAsNonRoot": True}}, (2, 16, 0)),
+        ({"notYetInvented": 1}, None),
+    ],
+)
+def test_one_field_of_a_pod_that_a_server_does_not_know_drops_the_document_too(pod, since):
+    platform = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {"exec-x": pod}}}}}
+    text = f"{PIPELINE}---\n{json.dumps(platform)}\n"
+    releases = [(2, 5, 0), (2, 14, 0), (2, 15, 0), (2, 16, 0), (2, 17, 0)]
+    known = [r for r in releases if Package.read(text, r).executors]
+    assert known == [r for r in releases if since and r >= since]
+
+
 def test_a_server_that_names_no_release_needs_to_be_told(server, url, package):
     server.tag_name = "unknown"
     with pytest.raises(ClusterError) as error:
