@@ -11,15 +11,20 @@ from components.support.image import IMAGE
 def start_run(config: str, home: str, run_dir: str, scheduled_at: str, run_id: str) -> NamedTuple(  # type: ignore[valid-type]
     "Run", [("config", str), ("run_dir", str)]
 ):
-    """Fill in what differs from run to run, and keep the settings in `<run_dir>/config.json`."""
+    """Take the site, fill in what differs from run to run, and keep it in `<run_dir>/config.json`.
+
+    A run that finds another one at work ends here, in its one line.
+    """
     from pathlib import Path
 
     from components.support.refresh import as_the_champion
     from components.support.run_identity import config_as_of, run_folder, run_moment
+    from components.support.site_lease import begin
 
     moment = run_moment(scheduled_at)
-    settings = as_the_champion(config_as_of(config, moment), Path(home))
     folder = run_folder(run_dir, moment, run_id)
+    begin(Path(home), Path(folder))
     Path(folder).mkdir(parents=True, exist_ok=True)
+    settings = as_the_champion(config_as_of(config, moment), Path(home))
     (Path(folder) / "config.json").write_text(settings)
     return settings, folder

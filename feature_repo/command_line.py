@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from feature_repo.lease import LeaseLost
 from sasrec.errors import DataError
 
 
@@ -51,7 +52,7 @@ def log_of(home: Path, log: Path | None) -> Path:
     return log or home / "event_log"
 
 
-def end_process(reason: str) -> None:
+def end_process(reason: LeaseLost) -> None:
     """End a command whose lease on the site another one took over."""
     print(f"error: {reason}", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -44,6 +44,10 @@ class LeaseLost(RuntimeError):
     """Another one took over; what is done from now on would be done to its work. One line."""
 
 
+class Superseded(LeaseLost):
+    """The one that took over is another attempt of the same stage, whose run goes on."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """What a holder wrote.
@@ -60,6 +64,11 @@ class Claim:
     pid: int
     started: float
     seconds: float
+
+    @property
+    def process(self) -> tuple[str, int, float]:
+        """Who wrote it, among all processes of all hosts."""
+        return self.host, self.pid, self.started
 
     @classmethod
     def mine(cls, owner: str, seconds: float) -> "Claim":
@@ -126,7 +135,7 @@ class Lease:
             self.renew(seconds=0)
 
     @contextmanager
-    def kept(self, lost: Callable[[str], None]) -> Iterator[None]:
+    def kept(self, lost: Callable[[LeaseLost], None]) -> Iterator[None]:
         """Within, a thread renews the lease.
 
         Args:
@@ -142,10 +151,10 @@ class Lease:
                     self.renew()
                     renewed = time.monotonic()
                 except LeaseLost as error:
-                    return lost(str(error))
+                    return lost(error)
                 except OSError as error:
                     if time.monotonic() - renewed > WORKING_SECONDS - BEAT_SECONDS:
-                        return lost(f"the lease could not be renewed in time ({error})")
+                        return lost(LeaseLost(f"the lease could not be renewed in time ({error})"))
 
         thread = threading.Thread(target=beat, name="lease", daemon=True)
         thread.start()
@@ -159,6 +168,8 @@ class Lease:
         newest = max(self._store.generations(), default=0)
         if newest != self._generation:
             by = _read(self._store, newest)
+            if by and by.owner == self._claim.owner:
+                raise Superseded(f"another attempt goes on with {by.owner}, on {by.host}")
             raise LeaseLost(
                 f"{self._claim.owner} lost its lease to {by.owner if by else 'nobody known'}; "
                 "start the run again"
@@ -178,39 +189,57 @@ def take(home: Path, owner: str) -> Lease:
             raise LeaseHeld(
                 f"another run is using {home}: {holder}; wait for it, or give --home another folder"
             )
-        claim = Claim.mine(owner, WORKING_SECONDS)
-        if store.create(newest + 1, claim.to_bytes()):
-            lease = Lease(store, newest + 1, claim)
-            with suppress(LeaseLost):
-                lease.renew()
-                for old in store.generations():
-                    if old < newest:
-                        store.remove(old)
-                return lease
+        with suppress(LeaseLost):
+            if begun := _begin_generation(store, newest + 1, owner):
+                return begun
+
+
+def _begin_generation(store: Store, generation: int, owner: str) -> Lease | None:
+    """A generation of one's own; None where another one was faster.
+
+    Raises:
+        LeaseLost: another one began a later generation already.
+    """
+    claim = Claim.mine(owner, WORKING_SECONDS)
+    if not store.create(generation, claim.to_bytes()):
+        return None
+    lease = Lease(store, generation, claim)
+    lease.renew()
+    for old in store.generations():
+        if old < generation - 1:
+            store.remove(old)
+    return lease
 
 
 def resume(home: Path, owner: str) -> Lease:
-    """Go on with the lease that an earlier stage of `owner` took.
+    """Go on with the lease that an earlier stage of `owner` took, or an earlier attempt.
 
-    It may have expired, as long as nobody has taken it.
+    It may have expired, as long as nobody has taken it. Another process than the one that wrote
+    the last claim begins a generation: a pod that Kubernetes lost sight of may still be at work,
+    and finds out as any other holder does.
 
     Raises:
         LeaseLost: another owner has taken it since.
     """
     store = open_lease_store(home)
-    newest = max(store.generations(), default=0)
-    holder = _read(store, newest)
-    if holder is None:
-        return take(home, owner)
-    lease = Lease(store, newest, Claim.mine(owner, WORKING_SECONDS))
-    if holder.owner != owner:
-        raise LeaseLost(f"{owner} lost its lease to {holder.owner}; start the run again")
-    lease.renew()
-    return lease
+    while True:
+        newest = max(store.generations(), default=0)
+        holder = _read(store, newest)
+        if holder is None:
+            return take(home, owner)
+        if holder.owner != owner:
+            raise LeaseLost(f"{owner} lost its lease to {holder.owner}; start the run again")
+        claim = Claim.mine(owner, WORKING_SECONDS)
+        if holder.process == claim.process:
+            lease = Lease(store, newest, claim)
+            lease.renew()
+            return lease
+        if begun := _begin_generation(store, newest + 1, owner):
+            return begun
 
 
 @contextmanager
-def held(home: Path, owner: str, lost: Callable[[str], None]) -> Iterator[None]:
+def held(home: Path, owner: str, lost: Callable[[LeaseLost], None]) -> Iterator[None]:
     """Hold the lease on a site for as long as one process works on it.
 
     Args:

@@ -7,7 +7,9 @@ import pipeline
 from components.runners import endpoint
 from components.runners.endpoint import ClusterError
 from components.support.settings import RunConfig
+from sasrec.errors import SettingsError
 from tests.components.kfp import KfpServer
+from tests.components.kfp.documents import Package
 from tests.json_server import running
 
 GATED = ["ingest", "publish-features", "extract-sequences", "train", "evaluate", "gate"]
@@ -24,8 +26,6 @@ def server(monkeypatch):
 
 
 def typed(*words):
-    if words[0] in ("submit", "schedule") and "--platform" not in words:
-        words = (*words, "--platform", "deploy/platform.yaml")
     return CliRunner().invoke(pipeline.app, list(words))
 
 
@@ -43,12 +43,39 @@ def test_submit_uploads_the_pipeline_with_its_platform_and_says_where_to_look(se
     assert server.tables["pipeline_versions"][0].tags == {"commit": "abc"}
 
 
-@pytest.mark.parametrize("words", [("submit",), ("schedule", "--cron", "30 3 * * *")])
-def test_without_platform_settings_features_would_be_files_of_one_host(server, words):
-    result = CliRunner().invoke(pipeline.app, list(words))
-    assert isinstance(result.exception, ValueError)
+FOR_A_CLUSTER = [("compile",), ("submit",), ("schedule", "--cron", "30 3 * * *")]
+
+
+@pytest.mark.parametrize("words", FOR_A_CLUSTER)
+def test_stores_of_one_host_are_refused_before_anything_is_written(
+    server, tmp_path, monkeypatch, words
+):
+    (tmp_path / "platform.yaml").write_text("volume_claim: sasrec-home\n")
+    monkeypatch.chdir(tmp_path)
+    result = typed(*words, "--platform", "platform.yaml")
+    assert isinstance(result.exception, SettingsError)
     assert "SASREC_FEATURE_PROFILE is local" in str(result.exception)
     assert not server.tables["pipeline_versions"]
+    assert not (tmp_path / "pipeline.yaml").exists()
+
+
+def test_what_is_compiled_without_a_word_is_what_submit_sends(server, tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    assert typed("compile", "--output", str(path)).exit_code == 0
+    assert typed("submit", "--name", "first").exit_code == 0
+    [sent] = server.packages.values()
+    compiled = Package.read(path.read_text(), server.version)
+    assert compiled.executors == sent.executors
+    assert compiled.executors["exec-train"]["secretAsEnv"][0]["secretName"] == "sasrec-redis"
+
+
+@pytest.mark.parametrize("words", [*FOR_A_CLUSTER, ("doctor", "--offline")])
+def test_without_the_usual_file_it_is_asked_for(server, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    result = typed(*words)
+    assert isinstance(result.exception, SettingsError)
+    assert "no deploy/platform.yaml here; --platform names" in str(result.exception)
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
@@ -85,6 +112,31 @@ def test_status_lists_runs(server):
     typed("submit", "--name", "first")
     assert "pending" in typed("status").output
     assert "first" in typed("status", server.tables["runs"][0].run_id).output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("compile", "--output", "/nonexist/x.yaml"),
+            "--output /nonexist/x.yaml: there is no folder",
+        ),
+        (("compile", "--output", "/x.txt"), "--output /x.txt: must end in .yaml"),
+        (("doctor", "--offline", "--probe"), "--offline asks no cluster"),
+        (("schedule", "--cron", "99 99 * * xx"), "--cron '99 99 * * xx': '99' is no minute"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_line_and_status_2(
+    server, monkeypatch, capsys, words, message
+):
+    words = (*words, "--platform", "deploy/platform.yaml")
+    monkeypatch.setattr("sys.argv", ["pipeline.py", *words])
+    with pytest.raises(SystemExit) as end:
+        pipeline.main()
+    assert end.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert server.requests == []
 
 
 def test_a_refusal_is_one_line_and_status_1(server, monkeypatch, capsys):

@@ -18,6 +18,7 @@ import yaml
 from kfp import compiler
 from kubernetes.config import kube_config
 from small_site import EASY_GATES, QUICK
+from starlette.testclient import TestClient
 
 import pipeline
 from components.runners.cluster import Cluster
@@ -28,8 +29,10 @@ from components.support.image import IMAGE
 from components.support.settings import build_config
 from components.support.stage import STAGES, read_stages
 from sasrec.data.simulated import Storefront
+from serving.api.app import create_app
 from serving.registry import ModelStore
 from serving.release import processes
+from serving.settings import Settings
 from tests.components.kfp import KfpServer
 from tests.components.kfp.access import Access
 from tests.components.kfp.argo import Clock, Phase
@@ -45,6 +48,7 @@ FIRST = datetime(2026, 1, 3, 3, 30, tzinfo=UTC)
 SECOND = datetime(2026, 1, 4, 3, 30, tzinfo=UTC)
 THIRD = datetime(2026, 1, 5, 3, 30, tzinfo=UTC)
 API_KEY = "only-for-the-smoke-test"
+JSON = "application/json"
 
 
 @pytest.fixture
@@ -56,15 +60,37 @@ def gateway():
 
 
 @pytest.fixture
-def serving(tmp_path, monkeypatch):
+def service(tmp_path, redis):
+    """Serving itself: a pod that starts on the site and answers one request.
+
+    What it shows it logs aside: these requests are no news for the next night.
+    """
+    keys = tmp_path / "api_keys.json"
+    keys.write_text(json.dumps({"recommend": [API_KEY]}))
+
+    def ask(headers, body):
+        settings = Settings(
+            home=tmp_path / "home",
+            history=redis["url"],
+            event_log=tmp_path / "shown",
+            api_keys=keys,
+            deadline_seconds=60,
+        )
+        given = {"Authorization": headers.get("Authorization") or "", "Content-Type": JSON}
+        with TestClient(create_app(settings)) as client:
+            answer = client.post("/v1/recommend", headers=given, content=body)
+        return answer.status_code, answer.json()
+
+    return ask
+
+
+@pytest.fixture
+def serving(tmp_path, monkeypatch, service, installation):
     """A cluster that serves the champion of the site, and the kubeconfig that reaches it."""
-    models = ModelStore(tmp_path / "home" / "models")
-
-    def served(image):
-        champion = {"model_version": models.aliases().champion, "items": [{"item_id": "i"}]}
-        return 200, {**champion, "degraded": None}
-
-    cluster = kubernetes_server.Cluster(served=served, api_key=API_KEY)
+    cluster = kubernetes_server.Cluster(
+        service=service,
+        allows=lambda *about: installation.access.allows("sasrec-pipeline", *about),
+    )
     with running(cluster) as url:
         cluster.write_kubeconfig(tmp_path / "kubeconfig", url)
         # The client reads KUBECONFIG as it is imported, and this process has imported it before.
@@ -106,7 +132,7 @@ def installation(tmp_path, redis):
     return Installation(
         clock=Clock(FIRST),
         folder=tmp_path / "artifacts",
-        access=Access.of_manifests("base", "profile"),
+        access=Access.of_manifests("base", "single-user"),
         secrets={"sasrec-api-keys": {"rollout": API_KEY}, "sasrec-redis": redis},
     )
 
@@ -165,12 +191,18 @@ def schedule(kubeflow, package, folder, *settings, split):
     )
 
 
+def by_hand(folder, kubeflow, package):
+    """`pipeline.py submit`, beside the schedule."""
+    config = build_config(overrides=QUICK, sections={"data": {"dataset": str(folder / "shop")}})
+    return kubeflow.submit(package, config, home=str(folder / "home"), run_name="by-hand")
+
+
 def run_dirs(folder):
     return sorted((folder / "home" / "runs").iterdir())
 
 
 def test_two_nights_with_failures_and_a_held_model_end_in_a_served_one(
-    tmp_path, server, kubeflow, installation, package, gateway, serving
+    tmp_path, server, kubeflow, installation, package, gateway, serving, service, redis, monkeypatch
 ):
     pushgateway, _ = gateway
     cluster, _ = serving
@@ -195,12 +227,23 @@ def test_two_nights_with_failures_and_a_held_model_end_in_a_served_one(
     installation.clock.now = SECOND
     installation.faults = {"train": ["kill"], "register": ["lost"]}
     installation.seconds = {"train": 5 * 3600}
+    refused = []
+    installation.meanwhile["publish-features"] = lambda: refused.append(
+        server.execute(by_hand(tmp_path, kubeflow, package), installation)
+    )
     deployed_id = server.tick("nightly", SECOND, late_seconds=900)
     deployed = server.execute(deployed_id, installation)
     assert deployed.nodes["train"].attempts == [Phase.FAILED, Phase.SUCCEEDED], deployed.logs
     assert deployed.nodes["register"].attempts == [Phase.ERROR, Phase.SUCCEEDED]
     assert kubeflow.status(deployed_id).outcome is Outcome.DEPLOYED, deployed.logs
     assert "/metrics/job/sasrec-pipeline/outcome/deployed" in pushgateway.received
+
+    # A run by hand beside it was refused by the night's name, and left nothing.
+    [beside] = refused
+    assert beside.nodes.keys() == {"start-run", "report-outcome"}
+    said = beside.logs["start-run"][-1]
+    assert f"another run is using {tmp_path / 'home'}" in said
+    assert f"nightly-20260104-034500-{deployed_id[:8]}" in said
 
     # Each night has its folder, named by its moment, and used what had happened by then.
     first, second = run_dirs(tmp_path)
@@ -218,6 +261,14 @@ def test_two_nights_with_failures_and_a_held_model_end_in_a_served_one(
     models = ModelStore(tmp_path / "home" / "models")
     assert models.aliases().champion == version
     assert cluster.image == IMAGE
+
+    # And serving gives it to users whose histories the run put online.
+    monkeypatch.setenv("REDIS_CONNECTION", redis["connection"])  # as serving's manifest gives it
+    asked = json.dumps({"user_id": "u1", "k": 5}).encode()
+    status, answer = service({"Authorization": f"Bearer {API_KEY}"}, asked)
+    assert (status, answer["model_version"], answer["degraded"]) == (200, version, None)
+    assert len(answer["items"]) == 5
+    assert service({}, asked)[0] == 401
 
     # Night three: nobody did anything, so nothing is trained and nothing changes.
     installation.clock.now = THIRD

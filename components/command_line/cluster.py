@@ -13,8 +13,9 @@ from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 from rich.console import Console
 
-from components.command_line.exits import EXIT_HELD
+from components.command_line.exits import EXIT_HELD, EXIT_UNSEEN
 from components.command_line.options import (
+    DEFAULT_PLATFORM,
     Columns,
     DataDir,
     Dataset,
@@ -36,12 +37,21 @@ from components.command_line.options import (
 from components.command_line.outputs import require_writable
 from components.runners.cluster import EXPERIMENT, Cluster
 from components.runners.cluster_run import Outcome, watch_run
-from components.runners.doctor import check_all, checked_target, run_probe, table, would_start
+from components.runners.doctor import (
+    check_all,
+    checked_target,
+    nothing_missing,
+    run_probe,
+    shown_by_probe,
+    table,
+    would_start,
+)
 from components.runners.endpoint import ClusterError, Endpoint
 from components.runners.local import new_run_id
 from components.runners.platform import on_platform
 from components.runners.pod_reasons import why_failed
 from components.support.run_identity import MOMENT, RUN_ID
+from sasrec.errors import SettingsError
 from sasrec.gates import DEFAULT_GATES
 
 CLUSTER_HELP = """
@@ -52,10 +62,11 @@ The endpoint and who we are: `KF_PIPELINES_ENDPOINT`, `KF_PIPELINES_NAMESPACE`, 
 """
 
 DOCTOR_HELP = """
-A line each: ✓ is there, ✗ a run would not start or not end well, – not needed or not to be seen
-from here. It asks as `submit` does (`KF_PIPELINES_*`) and as the current kubeconfig.
+A line each: ✓ is there, ✗ a run would not start or not end well, ? needed and not to be seen from
+here, – not needed. It asks as `submit` does (`KF_PIPELINES_*`) and as the current kubeconfig.
 
-**Exit status**: 0 only if a run would start, else 1.
+**Exit status**: 0 only if a run would start, 1 if it would not, 4 if something that it needs was
+not to be seen. With `--offline`: 0 if the compiled files are right.
 """
 
 
@@ -71,14 +82,18 @@ def compile_(
     preset: Preset = "default",
     set_: Overrides = None,
     gates: Gates = DEFAULT_GATES,
-    platform: Platform = None,
+    platform: Platform = DEFAULT_PLATFORM,
 ) -> None:
     """Compile for Kubeflow Pipelines; the given settings become the run's default `config`.
 
-    Upload the file in the Kubeflow UI. The components' image is `$SASREC_IMAGE`.
+    Upload the file in the Kubeflow UI. The components' image is `$SASREC_IMAGE`. What `submit`
+    refuses is refused here too.
     """
     config = configuration(dataset, data_dir, column, split, preset, set_, gates)
     settings = platform_settings(platform)
+    settings.shared_profile()
+    if output.suffix not in (".yaml", ".yml"):
+        raise SettingsError(f"--output {output}: must end in .yaml")
     require_writable("--output", output)
     compiler.Compiler().compile(
         on_platform(context.obj, settings),
@@ -102,7 +117,7 @@ def submit(
     set_: Overrides = None,
     refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
-    platform: Platform = None,
+    platform: Platform = DEFAULT_PLATFORM,
     name: Annotated[
         str | None, typer.Option(help="The run's name; an existing one is not started again.")
     ] = None,
@@ -139,7 +154,7 @@ def schedule(
     set_: Overrides = None,
     refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
-    platform: Platform = None,
+    platform: Platform = DEFAULT_PLATFORM,
     name: Annotated[str | None, typer.Option(help="[default: site, or site-refresh]")] = None,
     experiment: Experiment = EXPERIMENT,
     tag: Tags = None,
@@ -177,7 +192,7 @@ def watch(run_id: str, timeout: Timeout = None) -> None:
 
 def doctor(
     context: typer.Context,
-    platform: Platform = None,
+    platform: Platform = DEFAULT_PLATFORM,
     offline: Annotated[
         bool, typer.Option(help="Look at the compiled files alone; ask no cluster.")
     ] = False,
@@ -188,24 +203,31 @@ def doctor(
     timeout: Timeout = 1800,
 ) -> None:
     """Say whether a run would start on the cluster at hand, and what to do where it would not."""
+    if offline and probe:
+        raise SettingsError("--offline asks no cluster, and --probe runs on one; give one of them")
     with checked_target(context.obj, platform_settings(platform), offline=offline) as target:
         findings = list(check_all(target, offline=offline))
-        if probe and would_start(findings):
-            findings += run_probe(target, timeout_seconds=timeout or 1800)
+        if probe and nothing_missing(findings):
+            tried = run_probe(target, timeout_seconds=timeout or 1800)
+            if nothing_missing(tried):
+                findings = shown_by_probe(findings)
+            findings += tried
         elif probe:
             typer.echo("the probe was not run: mend what is marked ✗ first", err=True)
     if json_:
         typer.echo(json.dumps([finding.to_json() for finding in findings], indent=2))
     else:
         Console(file=sys.stdout, soft_wrap=True).print(table(findings))
-    if not would_start(findings):
+    if not nothing_missing(findings):
         raise typer.Exit(1)
+    if not would_start(findings):
+        raise typer.Exit(EXIT_UNSEEN)
 
 
 @contextmanager
-def _package(pipeline: GraphComponent, platform: Path | None) -> Iterator[Path]:
+def _package(pipeline: GraphComponent, platform: Path) -> Iterator[Path]:
     settings = platform_settings(platform)
-    settings.refuse_stores_of_one_host()
+    settings.shared_profile()
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
         compiler.Compiler().compile(on_platform(pipeline, settings), str(package))

@@ -8,7 +8,7 @@ from components.runners.endpoint import ClusterError
 from components.runners.local import Interrupted, StageFailed
 from sasrec.errors import DataError
 
-EXIT_CRASH, EXIT_BAD_INPUT, EXIT_HELD, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_CRASH, EXIT_BAD_INPUT, EXIT_HELD, EXIT_UNSEEN, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 
 def run_to_exit(app: typer.Typer) -> None:

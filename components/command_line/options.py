@@ -9,6 +9,7 @@ import typer
 from components.runners.platform import PlatformSettings
 from components.support.settings import RunConfig, build_config
 from sasrec.data import sources
+from sasrec.errors import SettingsError
 
 
 class SplitKind(StrEnum):
@@ -54,10 +55,8 @@ Gates = Annotated[
     Path, typer.Option(help="What a model must show before it serves.", show_default="built in")
 ]
 
-Platform = Annotated[
-    Path | None,
-    typer.Option(help="What the cluster gives each component, as in deploy/platform.yaml."),
-]
+Platform = Annotated[Path, typer.Option(help="What the cluster gives each component.")]
+DEFAULT_PLATFORM = Path("deploy/platform.yaml")
 Experiment = Annotated[str, typer.Option(help="KFP experiment that holds the runs.")]
 Tags = Annotated[
     list[str] | None,
@@ -109,10 +108,12 @@ def pairs(texts: list[str] | None) -> dict[str, str]:
     return dict(text.partition("=")[::2] for text in texts or [])
 
 
-def platform_settings(path: Path | None) -> PlatformSettings:
-    """Those of a file, or the defaults.
+def platform_settings(path: Path) -> PlatformSettings:
+    """Those of a file. There are none without one: nothing else says where Redis is.
 
     Raises:
         SettingsError: the file, the field and what is wrong with it.
     """
-    return PlatformSettings.load(path) if path else PlatformSettings()
+    if path == DEFAULT_PLATFORM and not path.exists():
+        raise SettingsError(f"no {path} here; --platform names the cluster's file, made like it")
+    return PlatformSettings.load(path)

@@ -13,11 +13,11 @@ from kfp_server_api.exceptions import ApiException
 from rich.console import Console
 
 from components.runners.cluster_run import RunStatus, watch_run
-from components.runners.endpoint import DASHBOARD_PATH, ClusterError, Endpoint
+from components.runners.cron import six_fields
+from components.runners.endpoint import DASHBOARD_PATH, DEFAULT_ACCOUNTS, ClusterError, Endpoint
 from components.runners.server_version import REQUIRED, parse_version, unknown_to
 from components.support.run_identity import MOMENT, RUN_ID
 from components.support.settings import RunConfig
-from sasrec.errors import SettingsError
 
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ class Cluster:
         """Start one run and return its id; a run of that name in the experiment is that run."""
         self.require_version(package)
         version = self.upload(package, tags=tags)
-        parameters = _parameters(config.model_dump(mode="json"), home, run_name)
+        parameters = _parameters(config.model_dump(mode="json"), home, f"{run_name}-{RUN_ID}")
         return self._start(version, run_name, experiment, parameters)
 
     def run_to_end(
@@ -192,8 +192,11 @@ class Cluster:
 
         Args:
             cron: five fields, or KFP's six with seconds first; UTC.
+
+        Raises:
+            SettingsError: `cron` is none; nothing was sent.
         """
-        cron = _six_fields(cron)
+        cron = six_fields(cron)
         self.require_version(package)
         version = self.upload(package, tags=tags)
         experiment_id = self._experiment(experiment)
@@ -361,13 +364,11 @@ def _same(schedule: kfp_api.V2beta1RecurringRun, wanted: kfp_api.V2beta1Recurrin
         and schedule.runtime_config.parameters == wanted.runtime_config.parameters
         and schedule.mode == wanted.mode
         and schedule.no_catchup is True
+        and schedule.max_concurrency == wanted.max_concurrency
+        and schedule.service_account in _accounts(wanted.service_account)
     )
 
 
-def _six_fields(cron: str) -> str:
-    fields = cron.split()
-    if len(fields) == 5:
-        fields = ["0", *fields]
-    if len(fields) != 6:
-        raise SettingsError(f"--cron '{cron}' has {len(fields)} fields; five, as in '30 3 * * *'")
-    return " ".join(fields)
+def _accounts(named: str | None) -> tuple[str | None, ...]:
+    """What a server may answer of this account: where none is named, it fills in its own."""
+    return (named,) if named else (None, "", *DEFAULT_ACCOUNTS)

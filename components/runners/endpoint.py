@@ -20,6 +20,9 @@ AUDIENCE = "pipelines.kubeflow.org"
 """Whom a service account's token must be meant for, where the API server itself checks it."""
 DASHBOARD_PATH = "/pipeline"
 """Where Kubeflow's gateway has the API; it reads the token itself, whatever its audience."""
+SINGLE_USER_ACCOUNT, PROFILE_ACCOUNT = "pipeline-runner", "default-editor"
+DEFAULT_ACCOUNTS = (SINGLE_USER_ACCOUNT, PROFILE_ACCOUNT)
+"""What a run acts as that names no account, on an install without profiles and in a profile."""
 ATTEMPTS = 5
 RETRY_SECONDS = 1.0
 """The first wait before a request is repeated; it doubles each time."""

@@ -24,7 +24,7 @@ from components.support.settings import RunConfig
 from components.support.site_lease import HOME
 from components.support.stage import read_stages
 from components.support.summary import write_summary
-from feature_repo.lease import held
+from feature_repo.lease import LeaseLost, held
 from sasrec.errors import DataError, SettingsError
 from sasrec.evaluation.result import Evaluation
 
@@ -73,9 +73,9 @@ def run_local(
     for left in LEFT_BY_STAGES:
         (run_dir / left).unlink(missing_ok=True)
     (run_dir / HOME).write_text(str(home))
-    taken_over: list[str] = []
+    taken_over: list[LeaseLost] = []
 
-    def end(reason: str) -> None:
+    def end(reason: LeaseLost) -> None:
         taken_over.append(reason)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -84,7 +84,7 @@ def run_local(
             failed = not _execute(pipeline, config, home, run_dir, console)
     except KeyboardInterrupt:
         if taken_over:
-            raise StageFailed(taken_over[0]) from None
+            raise StageFailed(str(taken_over[0])) from None
         raise Interrupted from None
     write_outcome(home, run_dir)
     if failed:

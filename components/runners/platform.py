@@ -23,11 +23,14 @@ from components.nodes.train_job import VARIABLE, TrainJobSettings
 from components.report_outcome import report_outcome
 from components.support.image import IMAGE
 from components.support.stage import STAGES
+from feature_repo.profiles import PROFILE_SETTING, PROFILES
 from sasrec.errors import SettingsError, first_problem
 
 BACKOFF_FACTOR = 2
 # An attempt's time limit begins when its pod runs; before, it waits for a node and pulls its image.
 _POD_START_SECONDS = 3600
+_REDIS = ("REDIS_CONNECTION", "SASREC_HISTORY")
+"""What Feast's online store and the online history read: where they are."""
 Quantity = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(m|[KMGTP]i?)?$")]
 
 
@@ -79,7 +82,9 @@ class PlatformSettings(_Section):
     """How the pipeline uses a cluster; `deploy/platform.yaml` is an example."""
 
     volume_claim: str = Field(default="sasrec-home", description="ReadWriteMany claim of the site")
-    mount_path: str = Field(default="/mnt/sasrec", description="where components find the site")
+    mount_path: str = Field(
+        default="/mnt/sasrec", pattern=r"^/[^:]*$", description="where components find the site"
+    )
     artifact_root: str | None = Field(
         default=None, description="KFP's artifacts, such as s3://bucket/sasrec; KFP's own default"
     )
@@ -87,7 +92,9 @@ class PlatformSettings(_Section):
     environment: dict[str, str] = {}
     secrets: tuple[SecretVariables, ...] = ()
     pushgateway: str | None = Field(
-        default=None, description="host:port of a Prometheus Pushgateway that learns the outcome"
+        default=None,
+        pattern=r"^[^/:\s]+(:[0-9]+)?$",
+        description="host:port of a Prometheus Pushgateway that learns the outcome",
     )
     serving_namespace: str | None = Field(
         default=None, description="of the Deployment sasrec-serving; `deploy` rolls the image out"
@@ -126,10 +133,12 @@ class PlatformSettings(_Section):
             SettingsError: it is missing, is not YAML, or a field does not fit; one line.
         """
         try:
-            values = yaml.safe_load(path.read_text()) or {}
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             return cls.model_validate(values)
         except OSError as error:
             raise SettingsError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise SettingsError(f"{path}: not UTF-8, at byte {error.start}") from None
         except yaml.YAMLError as error:
             raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         except ValidationError as error:
@@ -143,17 +152,31 @@ class PlatformSettings(_Section):
             raise ValueError("only train runs on several nodes")
         return defaults
 
-    def refuse_stores_of_one_host(self) -> None:
-        """Refuse to run where features would be SQLite files on the volume of many hosts.
+    def shared_profile(self) -> str:
+        """The feature profile, if all pods and hosts meet in its stores.
 
         Raises:
-            SettingsError: the profile is the local one, as it is where no file says otherwise.
+            SettingsError: it is unknown, or the local one, as it is where no file says otherwise,
+                whose SQLite files would be on the volume of many hosts; or nothing says where Redis
+                is.
         """
-        if self.environment.get("SASREC_FEATURE_PROFILE", "local") == "local":
+        setting = f"platform settings: environment.{PROFILE_SETTING}"
+        profile = self.environment.get(PROFILE_SETTING, PROFILES[0])
+        if profile not in PROFILES:
+            known = " or ".join(PROFILES[1:])
+            raise SettingsError(f"{setting}: '{profile}' is unknown; choose {known}")
+        if profile == PROFILES[0]:
             raise SettingsError(
-                "platform settings: environment.SASREC_FEATURE_PROFILE is local, whose SQLite "
-                "files do not work on a network volume; production, as in deploy/platform.yaml"
+                f"{setting} is local, whose SQLite files do not work on a network volume; "
+                "production, as in deploy/platform.yaml"
             )
+        given = {*self.environment, *(name for s in self.secrets for name in s.variables)}
+        if missing := [name for name in _REDIS if name not in given]:
+            raise SettingsError(
+                f"platform settings: nothing gives pods {' and '.join(missing)}, which the profile "
+                f"{profile} needs; `secrets`, as in deploy/platform.yaml"
+            )
+        return profile
 
     def resources(self, stage: str) -> Resources:
         """The defaults, with what the file says about this stage on top."""
@@ -252,7 +275,7 @@ def retrying_seconds(resources: Resources) -> int:
     Argo gives up on a stage that is older than this, counted from the start of its first attempt
     (upstream argo-workflows `workflow/controller/operator.go`, `maxDuration`), so every attempt
     must fit. What is retried at all is Argo's `retryPolicy`, which a pipeline cannot set: see
-    docs/production.md.
+    "What is tried again" in docs/kubeflow.md.
     """
     attempts, pauses = resources.retries + 1, BACKOFF_FACTOR**resources.retries - 1
     slack = attempts * _POD_START_SECONDS

@@ -36,8 +36,16 @@ def run_moment(scheduled_at: str, environment: Mapping[str, str] = os.environ) -
     return datetime.fromisoformat(scheduled_at).astimezone(UTC)
 
 
-def run_folder(template: str, moment: datetime, run_id: str) -> str:
-    """The run's folder, from a path that may contain `{moment}` and `{run_id}`."""
+def run_folder(
+    template: str, moment: datetime, run_id: str, environment: Mapping[str, str] = os.environ
+) -> str:
+    """The run's folder, from a path that may contain `{moment}` and `{run_id}`.
+
+    On a cluster one that lacks `{run_id}` gets it at its end. The folder is who holds the site's
+    lease, and a run of the same name in another experiment, or a clone, is another run.
+    """
+    if RUN_ID not in template and not environment.get("SASREC_LOCAL_RUN"):
+        template = f"{template}-{RUN_ID}"
     name = template.replace(MOMENT, f"{moment:%Y%m%d-%H%M%S}")
     return name.replace(RUN_ID, run_id.partition("-")[0])
 

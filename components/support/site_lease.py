@@ -1,4 +1,4 @@
-"""The lease on a run's site, as its stages hold it: taken by the first, kept by each."""
+"""The lease on a run's site: taken as the run begins, kept by each stage."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from feature_repo import lease
+from feature_repo.lease import LeaseLost
 
 HOME = "home"
 """A file of a run's folder that names the site, where the folder itself does not."""
@@ -19,9 +20,21 @@ def home_of(run_dir: Path) -> Path | None:
     return run_dir.parent.parent if run_dir.parent.name == "runs" else None
 
 
+def begin(home: Path, run_dir: Path) -> None:
+    """Take the lease on a run's site, and leave it to the first stage.
+
+    Raises:
+        LeaseHeld: another run is at work.
+    """
+    if not os.environ.get("SASREC_LOCAL_RUN"):
+        lease.take(home, str(run_dir)).renew(lease.WAITING_SECONDS)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / HOME).write_text(str(home))
+
+
 @contextmanager
 def held_by_stage(
-    run_dir: Path, lost: Callable[[str], None], *, first: bool, last: bool
+    run_dir: Path, lost: Callable[[LeaseLost], None], *, last: bool
 ) -> Iterator[None]:
     """Hold the lease while a stage works, and leave it to the next one.
 
@@ -32,7 +45,6 @@ def held_by_stage(
         lost: as in `Lease.kept`.
 
     Raises:
-        LeaseHeld: another run is at work.
         LeaseLost: another run has been at work since the last stage.
     """
     home = home_of(run_dir)
@@ -40,7 +52,7 @@ def held_by_stage(
         yield
         return
     owner = str(run_dir)
-    held = lease.take(home, owner) if first else lease.resume(home, owner)
+    held = lease.resume(home, owner)
     with held.kept(lost):
         yield
     if last:

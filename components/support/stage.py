@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.support.site_lease import held_by_stage
+from feature_repo.lease import LeaseLost, Superseded
 from sasrec.errors import DataError
 
 STAGES = (
@@ -51,8 +52,9 @@ def stage(name: str, run_dir: str) -> Iterator[Stage]:
     The record holds `status` (running, done, failed), `seconds`, `peak_memory_mib`, `detail` and,
     in one line, an `error` when the input was bad or a `crash` when something else went wrong.
 
-    Within, the run holds the lease on its site. A stage whose lease another run took over ends at
-    once, by SIGTERM, before it writes more.
+    Within, the run holds the lease on its site. A stage whose lease another run took over, or
+    another attempt of the stage, ends at once, by SIGTERM, before it writes more; of two attempts
+    the record is the later one's.
     """
     _die_with_parent()
     record = Path(run_dir) / "stages" / f"{name}.json"
@@ -70,24 +72,26 @@ def stage(name: str, run_dir: str) -> Iterator[Stage]:
         temporary.write_text(json.dumps({"status": status, **numbers, **fields}))
         temporary.replace(record)
 
-    taken_over: list[str] = []
+    taken_over: list[LeaseLost] = []
 
-    def end(reason: str) -> None:
+    def write_failure(error: BaseException) -> None:
+        error = taken_over[0] if taken_over else error
+        if isinstance(error, DataError):
+            write("failed", error=_one_line(str(error)))
+        elif not isinstance(error, Superseded):
+            write("failed", crash=f"{type(error).__name__}: {_one_line(str(error))}")
+
+    def end(reason: LeaseLost) -> None:
         taken_over.append(reason)
-        write("failed", crash=reason)
+        write_failure(reason)
         os.kill(os.getpid(), signal.SIGTERM)
 
     write("running")
     try:
-        ends = {"first": name == STAGES[0], "last": name == STAGES[-1]}
-        with held_by_stage(Path(run_dir), end, **ends):
+        with held_by_stage(Path(run_dir), end, last=name == STAGES[-1]):
             yield current
-    except DataError as error:
-        write("failed", error=_one_line(str(error)))
-        raise
     except BaseException as error:
-        reason = taken_over[0] if taken_over else f"{type(error).__name__}: {_one_line(str(error))}"
-        write("failed", crash=reason)
+        write_failure(error)
         raise
     write("done")
 

@@ -78,6 +78,9 @@ install_pipelines() {
     kubectl wait --for condition=established --timeout=2m crd/applications.app.k8s.io
     kubectl apply -k "$source/env/platform-agnostic?ref=$KFP_VERSION"
     kubectl -n "$namespace" wait --for=condition=Available --timeout=20m deployment --all
+    # Stages are tried again also where their container failed; Argo's controller watches the map.
+    kubectl -n "$namespace" get configmap workflow-controller-configmap -o json |
+        sed 's/retryPolicy: OnError/retryPolicy: Always/' | kubectl replace -f -
 }
 
 install_neighbours() { # Redis, an object store, Prometheus and its operator
@@ -94,9 +97,8 @@ install_neighbours() { # Redis, an object store, Prometheus and its operator
 }
 
 create_secrets() {
-    "$python" -m serving.create_keys "$work/keys"
     local url=redis.data:6379 name
-    for name in sasrec-redis sasrec-object-store sasrec-api-keys; do
+    for name in sasrec-redis sasrec-object-store; do
         kubectl -n "$namespace" delete secret "$name" --ignore-not-found
     done
     kubectl -n "$namespace" create secret generic sasrec-redis \
@@ -105,6 +107,16 @@ create_secrets() {
         --from-literal=SASREC_MODELS_URL=s3://models/shop \
         --from-literal=AWS_ENDPOINT_URL_S3=http://object-store.data:9000 \
         --from-literal=AWS_ACCESS_KEY_ID=cluster-test --from-literal=AWS_SECRET_ACCESS_KEY=cluster-test
+    if kubectl -n "$namespace" get secret sasrec-api-keys; then
+        # KEEP=1 again: serving read these keys as it started, and would refuse new ones.
+        mkdir -p "$work/keys"
+        for name in api_keys.json metrics rollout; do
+            kubectl -n "$namespace" get secret sasrec-api-keys -o json |
+                jq -j --arg name "$name" '.data[$name] | @base64d' >"$work/keys/$name"
+        done
+        return
+    fi
+    "$python" -m serving.create_keys "$work/keys"
     kubectl -n "$namespace" create secret generic sasrec-api-keys \
         --from-file="$work/keys/api_keys.json" --from-file="$work/keys/metrics" \
         --from-file="$work/keys/rollout"
@@ -113,6 +125,7 @@ create_secrets() {
 apply_site() {
     kubectl kustomize "$here/site" | sed "s#image: sasrec-pipeline#image: $SASREC_IMAGE#" |
         kubectl apply -f -
+    kubectl -n "$namespace" delete job sasrec-prepare-volume --ignore-not-found # none can be changed
     sed "s#image: sasrec-pipeline#image: $SASREC_IMAGE#" deploy/kubernetes/prepare-volume.yaml |
         kubectl -n "$namespace" apply -f -
     kubectl -n "$namespace" wait --for=condition=complete --timeout=5m job/sasrec-prepare-volume
@@ -133,8 +146,8 @@ doctor() { # doctor PLATFORM: would a run start?
     "$python" pipeline.py doctor --platform "$1"
 }
 
-night() { # night NAME PLATFORM: one run, to its verdict
-    "$python" pipeline.py submit --name "$1" --dataset simulated --platform "$2" --gates "$here/gates.yaml" \
+night() { # night NAME PLATFORM: one run, to its verdict; a name of before would be that run
+    "$python" pipeline.py submit --name "$1-$started" --dataset simulated --platform "$2" --gates "$here/gates.yaml" \
         --set train.epochs=5 --set model.dim=32 --wait --timeout 3600
 }
 
@@ -173,6 +186,7 @@ lose_redis() { # serving goes on without histories, and has them again
 }
 
 mkdir -p "$logs"
+printf -v started '%(%Y%m%d-%H%M%S)T'
 exec 3>&2
 trap ended EXIT
 step tools tools

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from components.nodes.train_job import API_GROUP
 from components.nodes.train_node import train_in
+from tests.components.kfp.access import Access
 
 JOBS = "/apis/trainer.kubeflow.org/v1alpha1/namespaces/sasrec/trainjobs"
 PODS = "/api/v1/namespaces/sasrec/pods"
@@ -29,6 +31,7 @@ class Trainer:
             that arrives and whose answer does not.
         requests: method and path of every request.
         pods: pods that can be read by name.
+        access: what the account of runs may do here, by the manifests.
     """
 
     ends: dict[str, str] | None = None
@@ -37,6 +40,7 @@ class Trainer:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    access: Access = field(default_factory=lambda: Access.of_manifests("training"))
 
     def created(self) -> int:
         """How many jobs were asked for."""
@@ -49,8 +53,18 @@ class Trainer:
         first = self.answers[method].pop(0) if self.answers.get(method) else None
         if isinstance(first, tuple):
             return first
+        if refused := self._forbidden(method, path):
+            return refused
         status, answer = self._act(method, path, body)
         return (503, refusal(503, "lost")) if first == "lost" else (status, answer)
+
+    def _forbidden(self, method: str, path: str) -> tuple[int, Any] | None:
+        verb = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete"}[method]
+        group, resource = ("", "pods") if path.startswith(PODS) else (API_GROUP, "trainjobs")
+        verb = "list" if path == PODS else verb
+        if self.access.allows("sasrec-pipeline", verb, group, resource):
+            return None
+        return 403, refusal(403, f"{resource} is forbidden: User cannot {verb} resource")
 
     def _act(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         if path == PODS:

@@ -164,9 +164,27 @@ def test_the_steps_are_done_in_order_with_a_log_each_and_the_cluster_goes(machin
     first = [next(i for i, call in enumerate(calls) if call.startswith(words)) for words in order]
     assert first == sorted(first)
     nights = [call for call in calls if call.startswith("python pipeline.py submit")]
-    assert [call.split()[4] for call in nights] == ["first", "second"]
+    assert [call.split()[4].partition("-")[0] for call in nights] == ["first", "second"]
     assert calls[-2].startswith("kind delete cluster")
     assert calls[-1].startswith("docker rm --force")
+
+
+def test_a_cluster_that_was_kept_keeps_the_keys_that_serving_has_read(machine):
+    _, calls, _ = machine()  # every `kubectl get` finds what it asks for
+    assert not any("create_keys" in call or "generic sasrec-api-keys" in call for call in calls)
+    assert sum(call.startswith("jq -j --arg name") for call in calls) == 3
+    applied, deleted = (
+        next(n for n, call in enumerate(calls) if call.startswith(f"kubectl -n kubeflow {words}"))
+        for words in ("apply -f -", "delete job sasrec-prepare-volume")
+    )
+    assert deleted < applied
+
+
+def test_a_new_cluster_gets_keys(machine):
+    done, calls, _ = machine(failing="kubectl\\ -n\\ kubeflow\\ get\\ secret")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert any("serving.create_keys" in call for call in calls)
+    assert any("create secret generic sasrec-api-keys" in call for call in calls)
 
 
 def test_a_failure_within_a_step_ends_it_there_says_where_and_tears_down(machine):

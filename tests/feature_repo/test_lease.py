@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from feature_repo import lease
-from feature_repo.lease import Claim, FileLeases, LeaseHeld, LeaseLost, resume, take
+from feature_repo.lease import Claim, FileLeases, LeaseHeld, LeaseLost, Superseded, resume, take
 from tests.serving import s3_server
 
 
@@ -94,6 +94,48 @@ def test_a_run_that_nobody_disturbed_goes_on_after_its_lease_expired(home, on_ho
     resume(home, "nightly").renew()
 
 
+def test_of_two_attempts_of_one_stage_the_later_one_goes_on(home, on_host):
+    """Kubernetes lost sight of a node, Argo tried the stage again, and the node came back."""
+    on_host("pod-1")
+    take(home, "nightly").renew(lease.WAITING_SECONDS)
+    on_host("pod-2")
+    first = resume(home, "nightly")
+    on_host("pod-3")
+    second = resume(home, "nightly")
+    on_host("pod-2")
+    with pytest.raises(Superseded, match="another attempt goes on with nightly, on pod-3"):
+        first.renew()
+    first.release()  # takes nothing from the other
+    on_host("pod-3")
+    second.renew()
+    on_host("pod-4")
+    with pytest.raises(LeaseHeld):
+        take(home, "by hand")
+
+
+def test_of_many_attempts_at_once_one_goes_on(home, monkeypatch):
+    hosts = itertools.count()
+    monkeypatch.setattr("feature_repo.lease.this_host", lambda: f"pod-{next(hosts)}")
+    take(home, "nightly").renew(lease.WAITING_SECONDS)
+
+    def attempt(_):
+        try:
+            return resume(home, "nightly")
+        except LeaseLost:
+            return None
+
+    def goes_on(held):
+        try:
+            held.renew()
+        except Superseded:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        held = [one for one in pool.map(attempt, range(5)) if one]
+    assert sum(map(goes_on, held)) == 1
+
+
 def test_of_many_takers_one_gets_it(home, monkeypatch):
     hosts = itertools.count()
     monkeypatch.setattr("feature_repo.lease.this_host", lambda: f"pod-{next(hosts)}")
@@ -142,7 +184,7 @@ def test_a_holder_that_cannot_write_stops_before_another_may_begin(tmp_path, mon
     with held.kept(reasons.append):
         while not reasons:
             pass
-    assert "stale file handle" in reasons[0]
+    assert "stale file handle" in str(reasons[0])
 
 
 def test_a_file_that_was_made_and_not_yet_written_is_a_holder(tmp_path, after):

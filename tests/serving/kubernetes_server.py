@@ -28,7 +28,13 @@ class Cluster:
         stuck: images whose pods never become ready.
         statuses: HTTP statuses to answer with first, per method.
         served: what the Service answers to a recommendation, from the serving image.
+        service: serving itself, which is then asked in place of `served` and `api_key`: headers and
+            body of a request to status and JSON.
+        allows: what the account that asks may: verb, group, resource and name, as RBAC decides.
         objects: everything else that the cluster holds.
+        container: what else the Deployment says of its container.
+        template: what its pods have of metadata.
+        removed: whether there is no Deployment.
         api_key: what the Service wants, as `serving.api.guard` does: 401 without, 403 for another.
     """
 
@@ -39,8 +45,13 @@ class Cluster:
     statuses: dict[str, list[int]] = field(default_factory=dict)
     served: Callable[[str], tuple[int, dict[str, Any]]] = lambda image: (200, {})
     api_key: str = "smoke-test"
+    service: Callable[[Any, bytes], tuple[int, Any]] | None = None
+    allows: Callable[[str, str, str, str], bool] = lambda verb, group, resource, name: True
     objects: Objects = field(default_factory=Objects)
+    container: dict[str, Any] = field(default_factory=dict)
     applies: list[dict[str, Any]] = field(default_factory=list)
+    template: dict[str, Any] = field(default_factory=lambda: {"labels": LABELS})
+    removed: bool = False
     _looks: int = 10
 
     @property
@@ -68,6 +79,8 @@ class Cluster:
     def answer(self, method: str, url: str, headers: Any, body: bytes) -> tuple[int, Any]:
         """Status and JSON of a request."""
         path = urlsplit(url).path
+        if path == "/v1/recommend" and self.service:
+            return self.service(headers, body)
         if path == "/v1/recommend":
             scheme, _, key = headers.get("Authorization", "").partition(" ")
             if scheme != "Bearer" or not key:
@@ -79,14 +92,27 @@ class Cluster:
         if self.statuses.get(method):
             status = self.statuses[method].pop(0)
             return status, {"kind": "Status", "code": status, "message": f"told {status}"}
-        if path == PODS:
+        if refusal := self._forbidden(method, path):
+            return refusal
+        if path == PODS and not self.removed:
             return 200, {"kind": "PodList", "apiVersion": "v1", "items": self._pods()}
-        if path != DEPLOYMENT:
+        if path != DEPLOYMENT or self.removed:
             return self.objects.answer(method, url, headers, body)
         if method == "PATCH":
             self._apply(url, headers, json.loads(body))
         self._looks += method == "GET"
         return 200, self._deployment()
+
+    def _forbidden(self, method: str, path: str) -> tuple[int, Any] | None:
+        asked = {
+            PODS: ("list", "", "pods", ""),
+            DEPLOYMENT: (method.lower(), "apps", "deployments", "sasrec-serving"),
+        }.get(path)
+        if asked is None or self.allows(*asked):
+            return None
+        verb, _, resource, _ = asked
+        message = f"{resource} is forbidden: User cannot {verb} resource"
+        return 403, {"kind": "Status", "code": 403, "message": message}
 
     def _apply(self, url: str, headers: Any, body: dict[str, Any]) -> None:
         assert headers["Content-Type"] == "application/apply-patch+yaml"
@@ -107,8 +133,10 @@ class Cluster:
                 "replicas": 3,
                 "selector": {"matchLabels": LABELS},
                 "template": {
-                    "metadata": {"labels": LABELS},
-                    "spec": {"containers": [{"name": "serving", "image": self.image}]},
+                    "metadata": self.template,
+                    "spec": {
+                        "containers": [{**self.container, "name": "serving", "image": self.image}]
+                    },
                 },
             },
             "status": {

@@ -10,19 +10,34 @@ from kfp.dsl.graph_component import GraphComponent
 from kubernetes import config
 
 from components.runners.cluster import Cluster
-from components.runners.doctor import compiled, rights, server, storage, surroundings
-from components.runners.doctor.finding import Finding, Verdict, bad, unseen
+from components.runners.doctor import (
+    compiled,
+    network,
+    nodes,
+    rights,
+    secrets,
+    server,
+    storage,
+    surroundings,
+)
+from components.runners.doctor.finding import Finding, Verdict, bad, could_not_look, not_needed
 from components.runners.doctor.kubernetes_facts import KubernetesFacts, NotAllowed
 from components.runners.doctor.target import Target
-from components.runners.endpoint import ClusterError, Endpoint
+from components.runners.endpoint import PROFILE_ACCOUNT, SINGLE_USER_ACCOUNT, ClusterError, Endpoint
 from components.runners.platform import PlatformSettings, on_platform
 from serving.release.kubernetes import ApiFailure, connect
 
 CLUSTER_CHECKS = (
     *rights.CHECKS,
     *storage.CHECKS,
+    *secrets.CHECKS,
+    *nodes.CHECKS,
+    *network.CHECKS,
     *surroundings.CHECKS,
 )
+NOT_NEEDED = (rights.ours, surroundings.prometheus, surroundings.retry_policy)
+IN_PROBE = (rights.runs_account, storage.claim, secrets.pull_secrets, nodes.image_on_nodes)
+"""What the probe's pods need as a run's do."""
 
 
 @contextmanager
@@ -52,7 +67,7 @@ def checked_target(
             _kubernetes(),
             namespace=endpoint.namespace or "kubeflow",
             account=endpoint.service_account
-            or ("default-editor" if endpoint.namespace else "pipeline-runner"),
+            or (PROFILE_ACCOUNT if endpoint.namespace else SINGLE_USER_ACCOUNT),
         )
 
 
@@ -84,12 +99,20 @@ def check_all(target: Target, *, offline: bool) -> Iterator[Finding]:
         try:
             yield from of_cluster(target, target.kubernetes)
         except NotAllowed as error:
-            yield unseen(name, f"you may not look at it ({error})")
+            if of_cluster in NOT_NEEDED:
+                yield not_needed(name, f"you may not look at it ({error})")
+            else:
+                yield could_not_look(name, error, in_probe=of_cluster in IN_PROBE)
         except ApiFailure as error:
             yield bad("Kubernetes", f"{name}: {type(error).__name__}", "check KUBECONFIG")
             return
 
 
 def would_start(findings: list[Finding]) -> bool:
-    """Whether a run would start: nothing that it needs is missing."""
-    return all(finding.verdict is not Verdict.BAD for finding in findings)
+    """Whether a run would start: all that it needs was seen."""
+    return not {Verdict.BAD, Verdict.UNSEEN} & {finding.verdict for finding in findings}
+
+
+def nothing_missing(findings: list[Finding]) -> bool:
+    """Whether nothing that a run needs was seen to be missing."""
+    return Verdict.BAD not in {finding.verdict for finding in findings}

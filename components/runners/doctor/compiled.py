@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 from components.runners.doctor.finding import Finding, bad, ok
 from components.runners.doctor.target import Target
+from sasrec.errors import SettingsError
 
-_SECRET_NAME = re.compile(r"PASSWORD|TOKEN|SECRET|API_KEY|CONNECTION")
+_SECRET_NAME = re.compile(r"PASSW(OR)?D|PASSPHRASE|TOKEN|SECRET|API_KEY|PRIVATE_KEY|CONNECTION")
+_SECRET_VALUE = re.compile(r"://[^/\s:@]*:[^/\s@]+@|\bpassword=\S", re.IGNORECASE)
+"""A URL with a password in it, or Feast's form of Redis."""
 _PLACEHOLDERS = ("{{$.pipeline_job_schedule_time_utc}}", "{{$.pipeline_job_uuid}}")
 
 
@@ -83,7 +86,8 @@ def plain_secrets(target: Target) -> Iterator[Finding]:
     """Everybody who sees the pipeline in the UI sees its documents."""
     for name, container in target.containers.items():
         for entry in container.get("env", []):
-            if _SECRET_NAME.search(entry["name"]):
+            name_says = _SECRET_NAME.search(entry["name"].upper())
+            if name_says or _SECRET_VALUE.search(entry.get("value", "")):
                 yield bad(
                     "secret values",
                     f"{name}: {entry['name']} is written into the pipeline",
@@ -108,14 +112,12 @@ def smoke_test_key(target: Target) -> Iterator[Finding]:
 
 
 def feature_profile(target: Target) -> Iterator[Finding]:
-    """SQLite's log of writes does not work on a network file system."""
-    profile = target.platform.environment.get("SASREC_FEATURE_PROFILE", "local")
-    if profile == "local":
-        yield bad(
-            "feature profile",
-            "local: SQLite on the site's network volume loses writes",
-            "set SASREC_FEATURE_PROFILE: production in the platform's environment, with Redis",
-        )
+    """All pods and hosts must meet in the same stores: what `submit` wants too."""
+    try:
+        profile = target.platform.shared_profile()
+    except SettingsError as error:
+        said, _, fix = str(error).partition("; ")
+        yield bad("feature profile", said, fix)
     else:
         yield ok("feature profile", profile)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from components.nodes.train_job import API_GROUP
-from components.runners.doctor.finding import Finding, bad, ok, unseen
+from components.runners.doctor.finding import Finding, bad, could_not_look, not_needed, ok
 from components.runners.doctor.kubernetes_facts import KubernetesFacts, NotAllowed
 from components.runners.doctor.target import Target
 
@@ -45,7 +45,7 @@ def ours(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
     if not missing:
         yield ok("your rights", f"runs and schedules in {target.namespace}")
     else:
-        yield unseen(
+        yield not_needed(
             "your rights",
             f"you may not {', '.join(missing)} in {target.namespace}, as this kubeconfig's user; "
             "only a multi-user install asks",
@@ -67,7 +67,7 @@ def runs_account(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
             return
         missing = _missing(cluster, TASK_RIGHTS, target.namespace, account)
     except NotAllowed as error:
-        yield unseen("account of runs", f"not to be seen ({error})")
+        yield could_not_look("account of runs", error, in_probe=True)
         return
     if missing:
         yield bad(
@@ -114,7 +114,7 @@ def _may(
     try:
         missing = _missing(cluster, rights, namespace, account)
     except NotAllowed as error:
-        yield unseen(check, f"not to be seen ({error})")
+        yield could_not_look(check, error)
         return
     if missing:
         said = f"{target.account} may not {', '.join(missing)} in {namespace}"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from components.runners.cluster import Cluster
-from components.runners.doctor.finding import Finding, bad, ok, unseen
+from components.runners.doctor.finding import Finding, bad, not_needed, ok
 from components.runners.doctor.target import Target
 from components.runners.endpoint import AUDIENCE, ClusterError
 
@@ -35,7 +35,7 @@ def token(target: Target) -> Iterator[Finding]:
     text = endpoint.sa_token_path.read_text() if endpoint.sa_token_path else endpoint.token
     claims = _claims(text.strip())
     if claims is None:
-        yield unseen("token", "is none of Kubernetes" if text else "none is set")
+        yield not_needed("token", "is none of Kubernetes" if text else "none is set")
         return
     fix = f"kubectl create token ACCOUNT --audience {AUDIENCE} --duration 1h"
     if claims.get("exp", time.time() + 1) < time.time():

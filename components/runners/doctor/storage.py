@@ -1,19 +1,14 @@
-"""The site's volume, and the Secrets that pods name."""
+"""The site's volume."""
 
-import base64
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from components.runners.doctor.finding import Finding, bad, ok, unseen
-from components.runners.doctor.kubernetes_facts import KubernetesFacts, NotAllowed
+from components.runners.doctor.finding import Finding, bad, ok
+from components.runners.doctor.kubernetes_facts import KubernetesFacts
 from components.runners.doctor.target import Target
 
 _STORAGE_CLASSES = "/apis/storage.k8s.io/v1/storageclasses"
 _IS_DEFAULT = "storageclass.kubernetes.io/is-default-class"
-_API_KEYS = "sasrec-api-keys"
-_SERVING_KEYS = ("api_keys.json", "metrics")
-"""What serving reads, and what Prometheus presents to it."""
 
 
 def claim(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
@@ -69,91 +64,4 @@ def _names(objects: list[dict[str, Any]]) -> str:
     return ", ".join(o["metadata"]["name"] for o in objects) or "there is none"
 
 
-def secret_keys(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
-    """A pod whose Secret lacks a key never starts."""
-    for name, key in sorted(target.secret_keys):
-        yield from _has_key(cluster, target.namespace, name, key)
-    if (serving := target.platform.serving_namespace) is not None:
-        for key in _SERVING_KEYS:
-            yield from _has_key(cluster, serving, _API_KEYS, key)
-
-
-def _has_key(cluster: KubernetesFacts, namespace: str, name: str, key: str) -> Iterator[Finding]:
-    check = f"Secret {name}"
-    try:
-        found = cluster.namespaced(namespace, "secrets", name)
-    except NotAllowed as error:
-        yield unseen(check, f"not to be seen ({error})")
-        return
-    fix = f"kubectl -n {namespace} create secret generic {name} --from-literal={key}=..."
-    if found is None:
-        yield bad(check, f"is not in {namespace}", fix)
-    elif not base64.b64decode(found.get("data", {}).get(key, "")):
-        yield bad(check, f"has no {key} in {namespace}", fix)
-    else:
-        yield ok(check, f"has {key} in {namespace}")
-
-
-def pull_secrets(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
-    """What nodes pull the image with must name the image's registry."""
-    images = {container["image"] for container in target.containers.values()}
-    registry = sorted(images)[0].partition("/")[0]
-    for name in target.platform.image_pull_secrets:
-        check = f"pull secret {name}"
-        found = cluster.namespaced(target.namespace, "secrets", name)
-        fix = f"kubectl -n {target.namespace} create secret docker-registry {name} ..."
-        if found is None:
-            yield bad(check, f"is not in {target.namespace}", fix)
-        elif registry not in _registries(found):
-            yield bad(check, f"knows {', '.join(_registries(found))}, not {registry}", fix)
-        else:
-            yield ok(check, f"for {registry}")
-
-
-def _registries(secret: dict[str, Any]) -> list[str]:
-    text = base64.b64decode(secret.get("data", {}).get(".dockerconfigjson", "")) or b"{}"
-    names = json.loads(text).get("auths", {})
-    return [n.removeprefix("https://").removeprefix("http://").partition("/")[0] for n in names]
-
-
-def image_on_nodes(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
-    """An image that a node has, could be pulled. Whether another can be is seen by the probe."""
-    nodes = (cluster.get("/api/v1/nodes") or {}).get("items", [])
-    for wanted in sorted({container["image"] for container in target.containers.values()}):
-        having = [
-            node
-            for node in nodes
-            if any(wanted in image["names"] for image in node["status"].get("images", []))
-        ]
-        if having:
-            yield ok("image on nodes", f"{len(having)} of {len(nodes)} have it")
-        else:
-            yield unseen("image on nodes", "no node has pulled it yet", "doctor --probe pulls it")
-
-
-def devices(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
-    """A stage that asks for a device no node has waits for ever."""
-    nodes = (cluster.get("/api/v1/nodes") or {}).get("items", [])
-    for stage in sorted(target.platform.stages):
-        wanted = target.platform.resources(stage)
-        if not wanted.accelerators and not wanted.node_selector:
-            continue
-        fitting = [node for node in nodes if _fits(node, wanted)]
-        what = f"{wanted.accelerators} {wanted.accelerator} and labels {wanted.node_selector}"
-        if fitting:
-            yield ok(f"nodes for {stage}", f"{len(fitting)} of {len(nodes)} have {what}")
-        else:
-            yield bad(
-                f"nodes for {stage}",
-                f"none has {what}",
-                "kubectl get nodes --show-labels, then correct the platform settings",
-            )
-
-
-def _fits(node: dict[str, Any], wanted: Any) -> bool:
-    labels = node["metadata"].get("labels", {})
-    offered = int(node["status"].get("allocatable", {}).get(wanted.accelerator, "0"))
-    return wanted.node_selector.items() <= labels.items() and offered >= wanted.accelerators
-
-
-CHECKS = (claim, secret_keys, pull_secrets, image_on_nodes, devices)
+CHECKS = (claim,)

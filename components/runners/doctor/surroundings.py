@@ -1,4 +1,4 @@
-"""What else the cluster must bring or must not do: sidecars, network rules, operators, Argo."""
+"""What else the cluster must bring or must not do: sidecars, operators, Argo."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from components.nodes.train_job import API_GROUP, RUNTIME
-from components.runners.doctor.finding import Finding, bad, ok, unseen
+from components.runners.doctor.finding import Finding, bad, not_needed, ok
 from components.runners.doctor.kubernetes_facts import KubernetesFacts, NotAllowed
 from components.runners.doctor.target import Target
 
@@ -47,54 +47,6 @@ def _injects(namespace: dict[str, Any]) -> bool:
     return labels.get("istio-injection") == "enabled" or "istio.io/rev" in labels
 
 
-def network_rules(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
-    """Pods that some egress rule selects reach nothing else. Runs are selected by `pipeline/runid`
-    or by a rule for all pods.
-    """
-    path = f"/apis/networking.k8s.io/v1/namespaces/{target.namespace}/networkpolicies"
-    rules = [
-        policy
-        for policy in (cluster.get(path) or {}).get("items", [])
-        if "Egress" in policy["spec"].get("policyTypes", []) and _selects_runs(policy)
-    ]
-    if not rules:
-        yield ok("egress of runs", "no network policy restricts it; doctor --probe tries it")
-        return
-    for name, port in _wanted_ports(target):
-        if any(_lets_out(policy, port) for policy in rules):
-            yield ok(f"egress to {name}", f"port {port} is let out")
-        else:
-            policies = ", ".join(policy["metadata"]["name"] for policy in rules)
-            yield bad(
-                f"egress to {name}",
-                f"no rule lets runs out on port {port} ({policies})",
-                f"a NetworkPolicy that lets pods with the label pipeline/runid out on {port}",
-            )
-
-
-def _selects_runs(policy: dict[str, Any]) -> bool:
-    selector = policy["spec"].get("podSelector") or {}
-    named = [e["key"] for e in selector.get("matchExpressions", [])]
-    named += selector.get("matchLabels", {})
-    return not named or named == ["pipeline/runid"]
-
-
-def _lets_out(policy: dict[str, Any], port: int) -> bool:
-    return any(
-        not rule.get("ports") or any(allowed.get("port") == port for allowed in rule["ports"])
-        for rule in policy["spec"].get("egress", [])
-    )
-
-
-def _wanted_ports(target: Target) -> Iterator[tuple[str, int]]:
-    if "REDIS_CONNECTION" in target.secret_variables:
-        yield "Redis", 6379
-    if target.platform.pushgateway:
-        _, _, port = target.platform.pushgateway.rpartition(":")
-        yield "the Pushgateway", int(port) if port.isdigit() else 80
-    yield "HTTPS", 443
-
-
 def trainer(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
     """Training on several nodes is a TrainJob, which is a JobSet."""
     if target.nodes == 1:
@@ -120,7 +72,7 @@ def prometheus(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
     if cluster.crd("servicemonitors.monitoring.coreos.com") is not None:
         yield ok("Prometheus operator", "is installed")
     else:
-        yield unseen(
+        yield not_needed(
             "Prometheus operator",
             "is not there: no alerts, and nothing is scraped",
             "install it, or leave ../../monitoring out of the overlay",
@@ -136,7 +88,7 @@ def retry_policy(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
     try:
         found = cluster.namespaced(_KUBEFLOW, "configmaps", _ARGO_CONFIG)
     except NotAllowed as error:
-        yield unseen("retries of stages", f"not to be seen ({error})")
+        yield not_needed("retries of stages", f"you may not look at it ({error})")
         return
     defaults = yaml.safe_load((found or {}).get("data", {}).get("workflowDefaults", "")) or {}
     template = defaults.get("spec", {}).get("templateDefaults", {})
@@ -145,11 +97,11 @@ def retry_policy(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
         yield ok("retries of stages", "Argo tries failed and lost pods again")
         return
     lost = "a stage that fails" if policy == "OnError" else "a stage whose pod is deleted"
-    yield unseen(
+    yield not_needed(
         "retries of stages",
         f"Argo's retryPolicy is {policy}: {lost} is not tried again",
         f"retryPolicy: Always in workflowDefaults of the ConfigMap {_ARGO_CONFIG} in {_KUBEFLOW}",
     )
 
 
-CHECKS = (namespaces, network_rules, trainer, prometheus, retry_policy)
+CHECKS = (namespaces, trainer, prometheus, retry_policy)

@@ -15,6 +15,7 @@ import kfp_server_api as kfp_api
 
 from tests.components.kfp.documents import Package, Refused, Version
 from tests.components.kfp.driver import RunFacts
+from tests.components.kfp.recurring import recurring_run_refusal
 from tests.components.kfp.workflow import Installation, Workflow
 
 API = "/apis/v2beta1"
@@ -95,8 +96,7 @@ class KfpServer:
         package = self.packages[run.pipeline_version_reference.pipeline_version_id]
         name = run.display_name
         facts = RunFacts(run_id, name, f"sasrec-{run_id[:5]}", run.created_at, self.version)
-        account = run.service_account or self.default_account
-        workflow = Workflow(package, facts, installation, account)
+        workflow = Workflow(package, facts, installation, run.service_account)
         state = workflow.run(run.runtime_config.parameters)
         self.set_run(run_id, state, workflow.states)
         return workflow
@@ -191,6 +191,8 @@ class KfpServer:
             return 403, {"message": "User is not authorized to create in this namespace"}
         if collection in ("runs", "recurring_runs") and (refusal := self._check_run(fields)):
             return 400, {"message": refusal}
+        if collection == "recurring_runs" and (refusal := recurring_run_refusal(fields)):
+            return 400, {"message": refusal}
         table = self.tables[collection]
         same = [o for o in table if o.display_name == fields["display_name"]]
         if same and collection not in ("runs", "recurring_runs"):
@@ -198,6 +200,9 @@ class KfpServer:
         stored = self._client._ApiClient__deserialize(fields, MODELS[collection])
         setattr(stored, IDS[collection], str(uuid.uuid4()))
         stored.created_at = datetime.now(UTC)
+        if collection in ("runs", "recurring_runs"):
+            # pipelines/backend/src/apiserver/resource/resource_manager.go, `CreateJob`
+            stored.service_account = stored.service_account or self.default_account
         if collection == "runs":
             stored.state = "PENDING"
         table.append(stored)

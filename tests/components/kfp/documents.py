@@ -20,6 +20,31 @@ _PIPELINE_CONFIG = {
         "workspace",
     },
 }
+# kubernetes_platform/proto/kubernetes_executor_config.proto, message KubernetesExecutorConfig, and
+# what of its parts later releases added, by the release that did.
+_EXECUTOR = {
+    (2, 5, 0): {
+        "secretAsVolume",
+        "secretAsEnv",
+        "pvcMount",
+        "nodeSelector",
+        "podMetadata",
+        "imagePullSecret",
+        "imagePullPolicy",
+        "configMapAsVolume",
+        "configMapAsEnv",
+        "activeDeadlineSeconds",
+        "fieldPathAsEnv",
+        "tolerations",
+        "genericEphemeralVolume",
+        "nodeAffinity",
+        "podAffinity",
+        "enabledSharedMemory",
+        "emptyDirMounts",
+    },
+    (2, 16, 0): {"securityContext"},
+}
+_LATER_PARTS = {("secretAsEnv", "optional"): (2, 15, 0), ("pvcMount", "subPath"): (2, 16, 0)}
 
 
 class Refused(Exception):
@@ -55,7 +80,7 @@ class Package:
                 specification = document
                 continue
             kubernetes = document.get("platforms", {}).get("kubernetes", {})
-            if kubernetes and set(kubernetes.get("pipelineConfig", {})) <= _known(version):
+            if kubernetes and not _unknown(kubernetes, version):
                 executors = kubernetes["deploymentSpec"]["executors"]
         if specification is None:
             raise Refused("the file is not a compiled pipeline")
@@ -70,6 +95,18 @@ class Package:
         for name, declared in known.items():
             if name not in given and "defaultValue" not in declared:
                 raise Refused(f"parameter {name} is not optional, yet has neither default value")
+
+
+def _unknown(kubernetes: dict[str, Any], version: Version) -> set[str]:
+    """The fields of a platform document that this release does not have."""
+    known = set().union(*(f for release, f in _EXECUTOR.items() if release <= version))
+    unknown = set(kubernetes.get("pipelineConfig", {})) - _known(version)
+    for executor in kubernetes.get("deploymentSpec", {}).get("executors", {}).values():
+        unknown |= executor.keys() - known
+        for (field, part), since in _LATER_PARTS.items():
+            entries = executor.get(field, [])
+            unknown |= {f"{field}.{part}" for e in entries if part in e and since > version}
+    return unknown
 
 
 def _known(version: Version) -> set[str]:

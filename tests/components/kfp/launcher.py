@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from kfp.dsl.executor import Executor
 
@@ -31,6 +32,7 @@ def launch(
     inputs: Outputs,
     environment: dict[str, str],
     folder: Path,
+    host: str,
 ) -> Outputs:
     """Run a component of a compiled pipeline and return what was stored.
 
@@ -38,6 +40,7 @@ def launch(
         executor: `deploymentSpec.executors.*.container` of the compiled document.
         component: `components.*` of it.
         folder: the task's own, where the artifacts are.
+        host: the pod's name, which is what its processes take for their machine's.
 
     Raises:
         ContainerFailed: the component raised, left a parameter out, or left metadata that ML
@@ -45,7 +48,11 @@ def launch(
     """
     executor_input = _executor_input(component, inputs, folder)
     log = io.StringIO()
-    with _environment(environment), contextlib.redirect_stdout(log):
+    with (
+        _environment(environment),
+        mock.patch("feature_repo.lease.this_host", return_value=host),
+        contextlib.redirect_stdout(log),
+    ):
         try:
             Executor(executor_input, _function(executor)).execute()
         except Exception:

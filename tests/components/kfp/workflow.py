@@ -1,7 +1,7 @@
 """One run of a stored pipeline, from the compiled document to its last state."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ class Installation:
         faults: what happens to a task's attempts, first to last: "crash" (exit 1 at once), "kill"
             (out of memory, at once), "drain" (the pod is deleted before it did anything) or "lost"
             (the pod is deleted when its work is done, before it is stored).
+        meanwhile: what happens on the cluster as a task has ended, once.
     """
 
     clock: Clock
@@ -38,6 +39,7 @@ class Installation:
     claims: set[str] = field(default_factory=lambda: {"sasrec-home"})
     seconds: dict[str, float] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
+    meanwhile: dict[str, Callable[[], Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -116,6 +118,8 @@ class Workflow:
         deadline = self.facts.created_at + timedelta(days=1)
         node = retry(attempt, Retries.of(task), self.installation.retry_policy, clock, deadline)
         self.nodes[name] = node
+        if meanwhile := self.installation.meanwhile.pop(name, None):
+            meanwhile()
         self.states[name] = "SUCCEEDED" if node.phase is Phase.SUCCEEDED else "FAILED"
         return outputs, said
 
@@ -135,7 +139,8 @@ class Workflow:
             raise ContainerFailed("OOMKilled (exit code 137)")
         folder = self.installation.folder / self.facts.run_id / name / str(number)
         folder.mkdir(parents=True)
-        outputs = launch(executor, component, inputs, environment, folder)
+        pod = f"{self.facts.workflow}-{name}-{number}"
+        outputs = launch(executor, component, inputs, environment, folder, pod)
         if fault == "lost":
             raise PodGone("pod deleted")
         return outputs

@@ -16,8 +16,10 @@ from components.runners.endpoint import ATTEMPTS, ClusterError, Endpoint
 from components.runners.platform import PlatformSettings, on_platform
 from components.support.settings import RunConfig, build_config
 from pipeline import sasrec_pipeline
+from sasrec.errors import SettingsError
 from tests.components.kfp import KfpServer
 from tests.components.kfp.documents import Package
+from tests.components.kfp.recurring import recurring_run_refusal
 from tests.json_server import running
 
 PIPELINE = """pipelineInfo:
@@ -47,7 +49,7 @@ def url(server, monkeypatch):
 
 @pytest.fixture
 def cluster(url):
-    return Cluster(Endpoint(endpoint=url, namespace="team-a", service_account="pipeline-runner"))
+    return Cluster(Endpoint(endpoint=url, namespace="team-a", service_account="sasrec-pipeline"))
 
 
 @pytest.fixture
@@ -86,12 +88,12 @@ def test_a_run_refers_to_a_version_and_carries_its_settings(server, cluster, pac
     [experiment] = server.tables["experiments"]
     assert run.run_id == run_id
     assert run.pipeline_version_reference.pipeline_version_id == version.pipeline_version_id
-    assert run.service_account == "pipeline-runner"
+    assert run.service_account == "sasrec-pipeline"
     assert (experiment.display_name, experiment.namespace) == ("tuning", "team-a")
     assert version.tags == {"commit": "abc123"}
     parameters = run.runtime_config.parameters
     assert RunConfig.parse(parameters["config"]) == build_config()
-    assert parameters["run_dir"] == "/mnt/sasrec/runs/run-1"
+    assert parameters["run_dir"] == "/mnt/sasrec/runs/run-1-{run_id}"
 
 
 def test_the_same_pipeline_is_uploaded_once_and_a_changed_one_is_a_new_version(
@@ -186,6 +188,23 @@ def test_what_an_older_server_would_do_is_to_drop_the_platform_document(compiled
     text = compiled.read_text()
     assert Package.read(text, (2, 17, 0)).executors["exec-train"]["pvcMount"]
     assert Package.read(text, (2, 16, 1)).executors == {}
+
+
+@pytest.mark.parametrize(
+    ("pod", "since"),
+    [
+        ({"nodeSelector": {}, "tolerations": []}, (2, 5, 0)),
+        ({"secretAsEnv": [{"secretName": "s", "optional": False}]}, (2, 15, 0)),
+        ({"securityContext": {"runAsNonRoot": True}}, (2, 16, 0)),
+        ({"notYetInvented": 1}, None),
+    ],
+)
+def test_one_field_of_a_pod_that_a_server_does_not_know_drops_the_document_too(pod, since):
+    platform = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {"exec-x": pod}}}}}
+    text = f"{PIPELINE}---\n{json.dumps(platform)}\n"
+    releases = [(2, 5, 0), (2, 14, 0), (2, 15, 0), (2, 16, 0), (2, 17, 0)]
+    known = [r for r in releases if Package.read(text, r).executors]
+    assert known == [r for r in releases if since and r >= since]
 
 
 def test_a_server_that_names_no_release_needs_to_be_told(server, url, package):
@@ -287,6 +306,31 @@ def test_repeating_a_schedule_changes_nothing(server, cluster, package):
     assert server.count("POST /recurringruns") == 1
 
 
+def test_repeating_a_schedule_without_an_account_changes_nothing(server, url, package):
+    """The server fills in its own, which is not what was asked for."""
+    cluster = Cluster(Endpoint(endpoint=url, namespace="team-a"))
+    schedule(cluster, package)
+    assert server.tables["recurring_runs"][0].service_account == "default-editor"
+    assert not schedule(cluster, package).changed
+
+
+@pytest.mark.parametrize("account", ["", "another"])
+def test_another_account_is_a_changed_schedule(server, url, cluster, package, account):
+    schedule(cluster, package)
+    other = Cluster(Endpoint(endpoint=url, namespace="team-a", service_account=account))
+    assert schedule(other, package).changed
+    [stored] = server.tables["recurring_runs"]
+    assert stored.service_account == (account or "default-editor")
+
+
+def test_a_schedule_whose_runs_may_overlap_is_replaced(server, cluster, package):
+    schedule(cluster, package)
+    server.tables["recurring_runs"][0].max_concurrency = "3"  # in the UI, or by another program
+    assert schedule(cluster, package).changed
+    [stored] = server.tables["recurring_runs"]
+    assert stored.max_concurrency == "1"
+
+
 @pytest.mark.parametrize("change", [{"cron": "0 4 * * *"}, {"train.epochs": 3}])
 def test_a_changed_schedule_replaces_the_old_one(server, cluster, package, change):
     schedule(cluster, package, name="other")
@@ -310,10 +354,50 @@ def test_a_replacement_cut_short_is_finished_by_the_next_try(server, cluster, pa
     assert stored.trigger.cron_schedule.cron == "0 0 4 * * *"
 
 
-def test_a_cron_with_missing_fields_is_refused_before_anything_is_sent(server, cluster, package):
-    with pytest.raises(ValueError, match="has 3 fields"):
-        schedule(cluster, package, cron="30 3 *")
+@pytest.mark.parametrize(
+    ("cron", "message"),
+    [
+        ("30 3 *", "has 3 fields"),
+        ("99 99 * * xx", "'99' is no minute; 0 to 59"),
+        ("0 24 * * *", "'24' is no hour"),
+        ("0 3 0 * *", "'0' is no day of the month; 1 to 31"),
+        ("0 3 * foo *", "'foo' is no month"),
+        ("0 3 * * 7", "'7' is no day of the week; 0 to 6"),
+        ("0 3 * * fri-mon", "'fri-mon' is no day of the week"),
+        ("0 */0 * * *", "'\\*/0' is no hour"),
+        ("0 1-2-3 * * *", "'1-2-3' is no hour"),
+        ("0 3, * * *", "'' is no hour"),
+        ("61 0 3 * * *", "'61' is no second"),
+        ("0 -3 * * *", "'-3' is no hour"),
+    ],
+)
+def test_a_cron_that_is_none_is_refused_before_anything_is_sent(
+    server, cluster, package, cron, message
+):
+    with pytest.raises(SettingsError, match=message) as error:
+        schedule(cluster, package, cron=cron)
+    assert "\n" not in str(error.value)
     assert server.requests == []
+    # The server would refuse it too, were it sent; but not what has five fields, which it reads
+    # as six without the last.
+    six = cron if len(cron.split()) != 5 else f"0 {cron}"
+    trigger = {"cron_schedule": {"cron": six}}
+    assert recurring_run_refusal({"trigger": trigger, "max_concurrency": "1"})
+
+
+@pytest.mark.parametrize(
+    ("cron", "sent"),
+    [
+        ("30 3 * * *", "0 30 3 * * *"),
+        ("15 8-20/4 * * mon-fri", "0 15 8-20/4 * * mon-fri"),
+        ("0 0 3 1,15 JAN ?", "0 0 3 1,15 JAN ?"),
+        ("*/10 2/3 * * 0,6", "0 */10 2/3 * * 0,6"),
+    ],
+)
+def test_a_cron_reaches_the_server_with_seconds(server, cluster, package, cron, sent):
+    schedule(cluster, package, cron=cron)
+    [stored] = server.tables["recurring_runs"]
+    assert stored.trigger.cron_schedule.cron == sent
 
 
 # Watching

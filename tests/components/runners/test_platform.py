@@ -240,6 +240,10 @@ def test_runs_and_serving_use_the_same_redis_by_the_same_secret():
         ("serving_namespace: shop", "serving_namespace: needs serving_key"),
         ("defaults: {nodes: 2}", "defaults: .*only train runs on several nodes"),
         ("defaults: [", "not YAML"),
+        ("pushgateway: http://pushgateway:9091", "pushgateway: String should match"),
+        ("pushgateway: pushgateway:9091/metrics", "pushgateway: String should match"),
+        ("mount_path: mnt/sasrec", "mount_path: String should match"),
+        ("- train", "Input should be a valid dictionary"),
     ],
 )
 def test_a_wrong_setting_is_one_line_with_file_and_field(tmp_path, text, message):
@@ -249,6 +253,30 @@ def test_a_wrong_setting_is_one_line_with_file_and_field(tmp_path, text, message
         PlatformSettings.load(path)
     assert "\n" not in str(error.value)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "secrets", "message"),
+    [
+        ({}, True, "is local, whose SQLite"),
+        ({"SASREC_FEATURE_PROFILE": "prod"}, True, "'prod' is unknown; choose production or"),
+        ({"SASREC_FEATURE_PROFILE": "cluster"}, False, "nothing gives pods REDIS_CONNECTION and"),
+    ],
+)
+def test_stores_that_pods_do_not_share_are_refused_in_one_line(environment, secrets, message):
+    example = PlatformSettings.load(EXAMPLE)
+    assert example.shared_profile() == "production"
+    given = {"environment": environment, "secrets": example.secrets if secrets else ()}
+    with pytest.raises(SettingsError, match=message) as error:
+        example.model_copy(update=given).shared_profile()
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path):
+    path = tmp_path / "platform.yaml"
+    path.write_bytes("volume_claim: größe".encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"platform.yaml: not UTF-8, at byte 16"):
+        PlatformSettings.load(path)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -37,7 +37,12 @@ def test_nights_have_folders_of_their_own():
     assert run_folder(template, NIGHT, RUN_ID) == (
         "/mnt/sasrec/runs/nightly-20260103-033000-1f2e3d4c"
     )
-    assert run_folder("/mnt/sasrec/runs/first", NIGHT, RUN_ID) == "/mnt/sasrec/runs/first"
+
+
+def test_a_folder_without_an_id_gets_one_on_a_cluster():
+    asked = "/mnt/sasrec/runs/first"
+    assert run_folder(asked, NIGHT, RUN_ID, {}) == "/mnt/sasrec/runs/first-1f2e3d4c"
+    assert run_folder(asked, NIGHT, RUN_ID, {"SASREC_LOCAL_RUN": "1"}) == asked
 
 
 def test_data_is_used_as_of_the_moment_unless_the_settings_name_another():

@@ -7,12 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from components.support.site_lease import HOME, give_back, home_of
+from components.start_run import start_run
+from components.support.settings import build_config
+from components.support.site_lease import HOME, begin, give_back, home_of
 from components.support.stage import STAGES, read_stages, stage
 from feature_repo import lease
-from feature_repo.lease import LeaseHeld, LeaseLost
+from feature_repo.lease import LeaseHeld, LeaseLost, Superseded
 
 FIRST, SECOND, LAST = STAGES[0], STAGES[1], STAGES[-1]
+BEGIN = "start_run"
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +34,8 @@ def pod(monkeypatch):
     def run(name, run_dir):
         host = f"pod-{next(hosts)}"
         monkeypatch.setattr("feature_repo.lease.this_host", lambda: host)
+        if name == BEGIN:
+            return begin(run_dir.parents[1], run_dir)
         with stage(name, str(run_dir)):
             reached.append((name, run_dir.name))
 
@@ -48,23 +53,56 @@ def expire(home):
 
 def test_a_second_run_is_refused_until_the_first_has_deployed(pod, tmp_path):
     nightly, by_hand = tmp_path / "runs/nightly", tmp_path / "runs/by-hand"
-    pod(FIRST, nightly)
+    pod(BEGIN, nightly)
     with pytest.raises(LeaseHeld, match=f"another run is using {tmp_path}: .*nightly"):
-        pod(FIRST, by_hand)
-    assert "another run is using" in read_stages(by_hand)[FIRST]["error"]
-    pod(SECOND, nightly)
-    pod(LAST, nightly)
-    pod(FIRST, by_hand)
-    assert pod.reached == [
-        (FIRST, "nightly"), (SECOND, "nightly"), (LAST, "nightly"), (FIRST, "by-hand"),
-    ]  # fmt: skip
+        pod(BEGIN, by_hand)
+    assert not by_hand.exists()
+    for name in (FIRST, SECOND, LAST):
+        pod(name, nightly)
+    pod(BEGIN, by_hand)
+    assert [name for name, _ in pod.reached] == [FIRST, SECOND, LAST]
+
+
+def started(home, name, run_id, config=None):
+    """What `start_run` gives the stages of a run that was submitted by this name."""
+    return start_run.python_func(
+        config=(config or build_config()).model_dump_json(),
+        home=str(home),
+        run_dir=f"{home}/runs/{name}",
+        scheduled_at="2026-01-03T03:30:00Z",
+        run_id=run_id,
+    )
+
+
+def test_two_runs_of_one_name_are_two_owners_and_keep_their_settings(tmp_path, monkeypatch):
+    """One name in two experiments, or a clone in Kubeflow's UI."""
+    monkeypatch.setattr("feature_repo.lease.this_host", lambda: "pod-1")
+    _, first = started(tmp_path, "first", "1f2e3d4c-0000")
+    monkeypatch.setattr("feature_repo.lease.this_host", lambda: "pod-2")
+    with pytest.raises(LeaseHeld, match="runs/first-1f2e3d4c"):
+        started(tmp_path, "first", "99999999-0000", build_config(overrides=["train.epochs=1"]))
+    [left] = (tmp_path / "runs").iterdir()
+    assert str(left) == first
+    assert '"epochs": 1,' not in (left / "config.json").read_text()
+    give_back(left)
+    _, clone = started(tmp_path, "first", "99999999-0000")
+    assert clone != first
+    with pytest.raises(LeaseLost), stage(FIRST, first):
+        pass
+
+
+def test_a_run_folder_outside_the_site_holds_the_lease_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("feature_repo.lease.this_host", lambda: "pod-1")
+    begin(tmp_path / "site", tmp_path / "elsewhere")
+    assert home_of(tmp_path / "elsewhere") == tmp_path / "site"
+    assert lease.owner_of(tmp_path / "site") == str(tmp_path / "elsewhere")
 
 
 def test_a_run_whose_site_was_taken_over_stops_before_its_next_stage_works(pod, tmp_path):
     nightly, by_hand = tmp_path / "runs/nightly", tmp_path / "runs/by-hand"
-    pod(FIRST, nightly)
+    pod(BEGIN, nightly)
     expire(tmp_path)
-    pod(FIRST, by_hand)
+    pod(BEGIN, by_hand)
     give_back(by_hand)
     with pytest.raises(LeaseLost):
         pod(SECOND, nightly)
@@ -97,19 +135,59 @@ def test_a_stage_that_loses_the_site_while_it_works_is_ended(tmp_path, monkeypat
     assert "lost its lease to" in read_stages(nightly)[FIRST]["crash"]
 
 
+def test_a_stage_that_another_attempt_overtook_ends_and_leaves_the_record_to_it(
+    tmp_path, monkeypatch
+):
+    """By its next beat, or where it had no time for one, by its end."""
+    run_dir = tmp_path / "runs/nightly"
+    monkeypatch.setattr("feature_repo.lease.this_host", lambda: "pod-1")
+    begin(tmp_path, run_dir)
+
+    def overtaken():
+        with stage(FIRST, str(run_dir)):
+            monkeypatch.setattr("feature_repo.lease.this_host", lambda: "pod-2")
+            with stage(FIRST, str(run_dir)) as second:
+                second.detail = "the second attempt"
+            monkeypatch.setattr("feature_repo.lease.this_host", lambda: "pod-1")
+
+    with pytest.raises(Superseded):
+        overtaken()
+    record = read_stages(run_dir)[FIRST]
+    assert (record["status"], record["detail"]) == ("done", "the second attempt")
+
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.001)
+
+    def ended(*_):
+        raise SystemExit(143)
+
+    def overtaken_at_work():
+        with stage(SECOND, str(run_dir)):
+            monkeypatch.setattr("feature_repo.lease.this_host", lambda: "pod-3")
+            lease.resume(tmp_path, str(run_dir))
+            signal.pause()
+
+    before = signal.signal(signal.SIGTERM, ended)
+    try:
+        with pytest.raises(SystemExit):
+            overtaken_at_work()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert read_stages(run_dir)[SECOND]["status"] == "running"
+
+
 def test_a_held_run_gives_the_site_back_and_a_failed_one_leaves_it_to_its_retry(pod, tmp_path):
     nightly, by_hand = tmp_path / "runs/nightly", tmp_path / "runs/by-hand"
-    pod(FIRST, nightly)
+    pod(BEGIN, nightly)
     with pytest.raises(ZeroDivisionError), stage(SECOND, str(nightly)):
         1 / 0  # noqa: B018
     pod(SECOND, nightly)
     with pytest.raises(LeaseHeld):
-        pod(FIRST, by_hand)
+        pod(BEGIN, by_hand)
     give_back(nightly)
-    pod(FIRST, by_hand)
+    pod(BEGIN, by_hand)
     give_back(nightly)  # whoever is late takes nothing from the next one
     with pytest.raises(LeaseHeld):
-        pod(FIRST, nightly)
+        pod(BEGIN, nightly)
 
 
 def test_a_local_run_names_its_site_and_holds_it_for_its_stages(tmp_path, monkeypatch):
