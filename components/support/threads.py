@@ -5,8 +5,8 @@ import torch
 from sasrec.resources import cores
 
 ONE_THREAD_BELOW = 200_000
-"""Events to learn from. On the simulated shop, with 82,000, one thread made 36,000 to 39,000 of them
-a second and two 36,000 to 40,000; beside a busy process one made 32,000 and two 25,000."""
+"""Events to learn from. On the simulated shop, with 82,000, one thread made 36,000 to 39,000 a
+second and two 36,000 to 40,000; beside a busy process one made 32,000 and two 25,000."""
 
 
 def training_threads(events: int) -> int:
