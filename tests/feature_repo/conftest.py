@@ -11,7 +11,7 @@ from tests.feature_repo.small_history import make_interactions
 @pytest.fixture
 def tmp_path(tmp_path):
     """A site may have any name but for brackets, which Delta Lake and Feast take for patterns."""
-    folder = tmp_path / "o'brien"
+    folder = tmp_path / f"{tmp_path.name}-o'brien"
     folder.mkdir()
     return folder
 
