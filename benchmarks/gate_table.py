@@ -60,14 +60,12 @@ class _Leaked:
     name = "leaked"
 
     def __init__(self, model: Scorer, data: SequenceDataset):
-        first = data.test.targets.cu_seqlens[:-1]
-        ends = data.test.histories.cu_seqlens[1:]
+        targets = data.test.targets
+        first = targets.items[targets.cu_seqlens[:-1]]
         self._model = model
         self._next = {
-            data.test.histories.items[start:end].tobytes(): int(item)
-            for start, end, item in zip(
-                data.test.histories.cu_seqlens, ends, data.test.targets.items[first], strict=True
-            )
+            history.tobytes(): int(item)
+            for history, item in zip(data.test.histories, first, strict=True)
         }
 
     def logits(self, histories: PackedSequences) -> Tensor:

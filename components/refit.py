@@ -35,6 +35,7 @@ def refit(
     from components.support.settings import RunConfig
     from components.support.shipment import describe_shipment
     from components.support.stage import stage
+    from components.support.threads import use_training_threads
     from components.support.training_plan import TrainingPlan
     from sasrec.data.current import CurrentHistories
     from sasrec.data.dataset import SequenceDataset
@@ -47,6 +48,7 @@ def refit(
         run = RunConfig.parse(config)
         dataset = SequenceDataset.load(Path(sequences.path))
         now = CurrentHistories.load(Path(current.path))
+        use_training_threads(len(now.histories.items))
         plan = TrainingPlan.of(run, Path(home), dataset.description)
         measured = Evaluation.load(Path(evaluation.path))
         digest = model_digest(Path(model.path))

@@ -28,6 +28,7 @@ def train(
     from components.support.sequence_extras import SequenceExtras
     from components.support.settings import RunConfig
     from components.support.stage import stage
+    from components.support.threads import use_training_threads
     from components.support.training_plan import TrainingPlan
     from sasrec.data.dataset import SequenceDataset
     from sasrec.data.digest import digest_of
@@ -37,6 +38,7 @@ def train(
         dataset = SequenceDataset.load(Path(sequences.path))
         extras = SequenceExtras.load(run, Path(sequences.path))
         plan = TrainingPlan.of(run, Path(home), dataset.description)
+        use_training_threads(len(dataset.train.items))
         weights = dataset.train.weights
         key = training_key(
             plan.recipe,

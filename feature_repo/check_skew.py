@@ -14,6 +14,7 @@ import pyarrow as pa
 import typer
 
 from feature_repo.command_line import History, Home, feature_store_of, history_of, run
+from feature_repo.connection import parquet_in
 from feature_repo.extract import sequences_as_of
 from feature_repo.history import HistoryStore, open_history
 from feature_repo.history.protocol import LIMIT
@@ -98,7 +99,7 @@ def _events(history: UserHistory, until: int) -> set[tuple[int, str, str]]:
 def _sample_users(generation: Path, sample: int, seed: int) -> list[str]:
     with connect() as connection:
         rows = connection.execute(
-            f"SELECT DISTINCT user_id FROM '{generation}/user_stats/*.parquet' ORDER BY user_id"
+            f"SELECT DISTINCT user_id FROM {parquet_in(generation / 'user_stats')} ORDER BY user_id"
         ).fetchall()
     users = [user_id for (user_id,) in rows]
     return random.Random(seed).sample(users, min(sample, len(users)))

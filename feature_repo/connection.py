@@ -32,5 +32,14 @@ def text(value: str) -> str:
 
 def files(paths: Iterable[str | Path]) -> str:
     """Paths as a list literal for `read_parquet`, none of them taken for a pattern."""
-    literal = [text(re.sub(r"([*?[])", r"[\1]", str(path))) for path in paths]
-    return f"[{', '.join(literal)}]"
+    return f"[{', '.join(text(no_pattern(path)) for path in paths)}]"
+
+
+def parquet_in(folder: str | Path) -> str:
+    """All `*.parquet` of a folder, whatever its name, as a literal for `read_parquet`."""
+    return text(f"{no_pattern(folder)}/*.parquet")
+
+
+def no_pattern(path: str | Path) -> str:
+    """A path that DuckDB takes for itself alone."""
+    return re.sub(r"([*?[])", r"[\1]", str(path))

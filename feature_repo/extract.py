@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from feast import FeatureStore
 
-from feature_repo.connection import connect
+from feature_repo.connection import connect, no_pattern
 from feature_repo.definitions import SERVICE
 from feature_repo.publish import read_report
 from feature_repo.store import CUTOFFS, bounded_memory, current_generation, open_feature_store
@@ -101,7 +101,7 @@ def current_entities(repo_dir: Path) -> tuple[datetime, pa.Table]:
     """
     generation = current_generation(repo_dir)
     as_of = datetime.fromisoformat(read_report(generation)["as_of"])
-    files = [str(path) for path in sorted((generation / "user_sequence").glob("*.parquet"))]
+    files = [no_pattern(path) for path in sorted((generation / "user_sequence").glob("*.parquet"))]
     with connect() as connection:
         rows = connection.read_parquet(files)
         asked = rows.project("user_id").distinct().order("user_id").to_arrow_table()
@@ -120,7 +120,7 @@ def _check_published(generation: Path, entities: pa.Table) -> None:
         return
     with connect() as connection:
         connection.register("entities", entities)
-        connection.read_parquet(str(generation / CUTOFFS)).create_view("cutoffs")
+        connection.read_parquet(no_pattern(generation / CUTOFFS)).create_view("cutoffs")
         missing = connection.execute(
             "SELECT user_id, cutoff::VARCHAR FROM entities"
             " SEMI JOIN cutoffs USING (user_id) ANTI JOIN cutoffs USING (user_id, cutoff) LIMIT 1"

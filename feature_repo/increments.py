@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 
+from feature_repo.connection import files, no_pattern, text
 from feature_repo.inputs import COLUMNS
 from feature_repo.store import connect
 
@@ -45,8 +46,10 @@ def add_new(
     index = _read_index(folder)
     _remove_others(folder, index)
     with connect(spill, memory_limit) as connection:
-        files = sorted(interactions.rglob("*.parquet")) if interactions.is_dir() else [interactions]
-        connection.read_parquet(list(map(str, files))).create_view("wanted")
+        sources = (
+            sorted(interactions.rglob("*.parquet")) if interactions.is_dir() else [interactions]
+        )
+        connection.read_parquet(list(map(no_pattern, sources))).create_view("wanted")
         days = _digests(connection)
         changed = [day for day, digest in days.items() if index.days.get(day) != digest]
         rows = 0
@@ -94,8 +97,8 @@ def _select_days(
 ) -> None:
     """Point the views `changed` and `present` at the events of `days`, wanted and in the folder."""
     list_of_days = ", ".join(f"'{day}'" for day in days)
-    files = ", ".join(f"'{folder / name}'" for name in index.files)
-    for view, source in (("changed", "wanted"), ("present", f"read_parquet([{files}])")):
+    present = f"read_parquet({files(folder / name for name in index.files)})"
+    for view, source in (("changed", "wanted"), ("present", present)):
         connection.execute(
             f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM {source}"
             f" WHERE {_DAY} IN ({list_of_days})"
@@ -108,7 +111,7 @@ def _write(
     """Rows and name of a new file, which is there in full or not at all; no file for no rows."""
     partial = folder / "new.partial"
     [(rows,)] = connection.execute(
-        f"COPY ({query}) TO '{partial}' (FORMAT parquet, COMPRESSION zstd)"
+        f"COPY ({query}) TO {text(str(partial))} (FORMAT parquet, COMPRESSION zstd)"
     ).fetchall()
     number = 1 + max((int(path.name.split("-")[0]) for path in folder.glob("*.parquet")), default=0)
     name = f"{number:06}-{min(days)}-to-{max(days)}.parquet"

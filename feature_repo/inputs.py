@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feature_repo.connection import no_pattern, parquet_in
 from sasrec.data.schema import IMPRESSIONS, INTERACTIONS, ITEMS, check
 
 COLUMNS = ["user_id", "item_id", "timestamp", "event_type"]
@@ -137,7 +138,7 @@ def load(
 
 def create_latest(connection: duckdb.DuckDBPyConnection, view: str, generation: Path) -> None:
     """Create `view`: each user's whole history in a generation, as `user_sequence` has it."""
-    rows = f"read_parquet('{generation}/user_sequence/*.parquet')"
+    rows = f"read_parquet({parquet_in(generation / 'user_sequence')})"
     connection.execute(
         f"CREATE VIEW {view} AS SELECT * FROM {rows} SEMI JOIN"
         f" (SELECT user_id, max(event_timestamp) AS event_timestamp FROM {rows} GROUP BY user_id)"
@@ -159,4 +160,4 @@ def _view(
         connection.register(name, source)
     else:
         files = source if isinstance(source, list) else [source]
-        connection.read_parquet(list(map(str, files))).create_view(name)
+        connection.read_parquet(list(map(no_pattern, files))).create_view(name)

@@ -18,6 +18,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Int64List, StringList, Value
 from feast.value_type import ValueType
 
+from feature_repo.connection import parquet_in
 from feature_repo.store import ONLINE_DATABASE
 
 ONLINE_VIEWS = {"user_sequence": "user_id", "user_stats": "user_id", "item_stats": "item_id"}
@@ -78,7 +79,7 @@ def load_online(
             _create_newest(connection, f"old_{name}", taken_over / name, key, as_of)
             wanted = f"(FROM new_{name} ANTI JOIN old_{name} USING ({key}, event_timestamp))"
         rows = connection.sql(
-            f"SELECT rows.* FROM read_parquet('{generation / name}/*.parquet') AS rows"
+            f"SELECT rows.* FROM read_parquet({parquet_in(generation / name)}) AS rows"
             f" SEMI JOIN {wanted} AS wanted USING ({key}, event_timestamp)"
         ).to_arrow_reader(ROWS_PER_BATCH)
         for batch in rows:
@@ -97,7 +98,7 @@ def _create_newest(
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {name} AS"
         f" SELECT {key}, max(event_timestamp) AS event_timestamp"
-        f" FROM read_parquet('{folder}/*.parquet')"
+        f" FROM read_parquet({parquet_in(folder)})"
         f" WHERE event_timestamp <= '{as_of.isoformat()}'::TIMESTAMPTZ GROUP BY {key}"
     )
 

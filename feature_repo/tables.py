@@ -15,6 +15,8 @@ from pathlib import Path
 
 import duckdb
 
+from feature_repo.connection import no_pattern, parquet_in, text
+
 HISTORY_LIMIT = 10_000
 """Events kept per sequence, the newest: above any history of the public sets (the longest of
 MovieLens-1M is 2,277), and a bound on what one user can cost."""
@@ -140,7 +142,7 @@ def build(connection: duckdb.DuckDBPyConnection, generation: Path) -> dict[str, 
         rows["user_sequence"] += _write(
             connection, USER_SEQUENCE, generation / "user_sequence", part
         )
-    parts = connection.read_parquet(str(generation / "user_sequence" / "*.parquet"))
+    parts = connection.read_parquet(f"{no_pattern(generation / 'user_sequence')}/*.parquet")
     parts.create_view("user_sequence")
     for name, query in (
         ("user_stats", USER_STATS),
@@ -154,7 +156,7 @@ def build(connection: duckdb.DuckDBPyConnection, generation: Path) -> dict[str, 
 def _write(connection: duckdb.DuckDBPyConnection, query: str, folder: Path, part: int = 0) -> int:
     folder.mkdir(exist_ok=True)
     copy = (
-        f"COPY ({query}) TO '{folder}/{part:04}.parquet'"
+        f"COPY ({query}) TO {text(str(folder / f'{part:04}.parquet'))}"
         f" (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROWS_PER_GROUP})"
     )
     return connection.execute(copy).fetchall()[0][0]
@@ -172,7 +174,7 @@ def _split_users(connection: duckdb.DuckDBPyConnection, spill: Path) -> int:
     if parts > 1:
         connection.execute(
             "COPY (SELECT events.*, part FROM events JOIN user_parts USING (user_id))"
-            f" TO '{spill}/events' (FORMAT parquet, PARTITION_BY (part))"
+            f" TO {text(str(spill / 'events'))} (FORMAT parquet, PARTITION_BY (part))"
         )
     return parts
 
@@ -180,7 +182,8 @@ def _split_users(connection: duckdb.DuckDBPyConnection, spill: Path) -> int:
 def _select_part(connection: duckdb.DuckDBPyConnection, spill: Path, part: int) -> None:
     """Point the views `part_users` and `part_events` at one part."""
     spilled = spill / "events"
-    events = f"read_parquet('{spilled}/part={part}/*.parquet')" if spilled.exists() else "events"
+    files = parquet_in(spilled / f"part={part}")
+    events = f"read_parquet({files})" if spilled.exists() else "events"
     connection.execute(f"CREATE OR REPLACE VIEW part_events AS SELECT * FROM {events}")
     connection.execute(
         f"CREATE OR REPLACE VIEW part_users AS SELECT user_id FROM user_parts WHERE part = {part}"

@@ -117,9 +117,12 @@ SERVICE = Board(
         "Events": (
             Panel(
                 "Events",
-                "Acknowledged as durable, per second.",
+                "Acknowledged as durable, and of them those of a clock that is ahead, per second.",
                 "reqps",
-                (Query("sum(rate(reco_events_total[5m]))", "events"),),
+                (
+                    Query("sum(rate(reco_events_total[5m]))", "events"),
+                    Query("sum(rate(reco_events_ahead_total[5m]))", "clock ahead"),
+                ),
             ),
             Panel(
                 "Event delay (p99)",

@@ -76,7 +76,8 @@ def train(
 ) -> TrainResult:
     """Train until validation NDCG@10 stops rising, and return the best epoch's model.
 
-    Validation ranks each user's first target among the full catalogue without seen items. A run
+    Validation ranks each user's first target among the full catalogue, without seen items unless
+    `validation.repeats`. A run
     that was killed continues from `run_dir`; a finished one returns its result again. Under
     `torchrun` each process trains on its share of every step.
 

@@ -116,7 +116,11 @@ def check_refit(
         repeats: whether lists hold items of the history.
     """
     finite = all(bool(torch.isfinite(p).all()) for p in refitted.model.state_dict().values())
-    overlap = _overlap(refitted, evaluated, histories, repeats) if finite else np.zeros(0)
+    overlap = np.zeros(0)
+    # Where everybody has had everything, lists without that are empty and say nothing.
+    for with_repeats in dict.fromkeys((repeats, True)):
+        if finite and not len(overlap):
+            overlap = _overlap(refitted, evaluated, histories, with_repeats)
     new = sum(item not in evaluated.vocabulary for item in refitted.vocabulary.item_ids)
     return RefitFindings(
         finite=float(finite),

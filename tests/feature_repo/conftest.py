@@ -8,6 +8,14 @@ from tests.feature_repo.redis_server import running_redis
 from tests.feature_repo.small_history import make_interactions
 
 
+@pytest.fixture
+def tmp_path(tmp_path):
+    """A site may have any name but for brackets, which Delta Lake and Feast take for patterns."""
+    folder = tmp_path / f"{tmp_path.name}-o'brien"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def interactions() -> pa.Table:
     return make_interactions(users=120, events=3000, seed=0)

@@ -34,7 +34,7 @@ def test_kubeflow_fails_a_stage_after_its_work_for_what_is_left_out(tmp_path, va
     executor = {"command": [source], "args": ["--function_to_execute", "work"]}
     component = {"outputDefinitions": {"artifacts": {"out": ARTIFACT}}}
     with pytest.raises(ContainerFailed, match=message):
-        launch(executor, component, Outputs(), {}, tmp_path)
+        launch(executor, component, Outputs(), {}, tmp_path, "pod-1")
     assert (tmp_path / "out").exists()
 
 

@@ -18,6 +18,7 @@ from sasrec.training.refit import (
     score_on,
 )
 from tests.sasrec.cyclic_world import ITEMS, VOCABULARY, settings, world
+from tests.sasrec.small_sequences import packed
 
 TODAY = Vocabulary([*VOCABULARY.item_ids, "launched"])
 
@@ -122,6 +123,12 @@ def test_weights_that_are_not_finite_are_found(evaluated, everything):
         model.norm.weight[0] = torch.nan
     found = check_refit(Recommender(model, VOCABULARY), evaluated, everything)
     assert (found.finite, found.overlap_users) == (0, 0)
+
+
+def test_who_has_had_everything_is_compared_all_the_same(evaluated):
+    everyone = packed([list(range(1, ITEMS + 1))] * 3)
+    found = check_refit(evaluated, evaluated, everyone)
+    assert (found.overlap, found.overlap_users) == (1, 3)
 
 
 def test_nobody_to_compare_is_not_agreement(evaluated):
