@@ -25,6 +25,7 @@ from sasrec.errors import SettingsError, first_problem
 from sasrec.gates import DEFAULT_GATES, GateConfig
 from sasrec.model.config import ModelConfig
 from sasrec.presets import PRESETS
+from sasrec.scoring.trend_config import TrendConfig
 from sasrec.training.config import TrainConfig
 
 
@@ -146,6 +147,7 @@ class RunConfig(_Section):
     split: SplitConfig = SplitConfig()
     model: ModelConfig
     train: TrainConfig
+    trend: TrendConfig = TrendConfig()
     gates: GateConfig
     refit: RefitConfig = RefitConfig()
     refresh: RefreshConfig = RefreshConfig()
@@ -208,6 +210,7 @@ def build_config(
         "split": {},
         "model": chosen.model.model_dump(),
         "train": chosen.train.model_dump(),
+        "trend": {},
         "gates": GateConfig.load(gates).model_dump(),
         "refit": {},
         "refresh": {},
@@ -258,7 +261,7 @@ def describe_settings() -> str:
 
 def _settings() -> Iterator[tuple[str, str, FieldInfo]]:
     """Section, field and description of all that `--set` can change; gates have their own file."""
-    for section in ("data", "events", "split", "model", "train", "refit", "refresh"):
+    for section in ("data", "events", "split", "model", "train", "trend", "refit", "refresh"):
         model = RunConfig.model_fields[section].annotation
         for field, info in model.model_fields.items():  # type: ignore[union-attr]
             yield section, field, info

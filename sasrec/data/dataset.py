@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,8 +84,8 @@ class SequenceDataset:
             vocabulary,
             train_users,
             train,
-            EvaluationSet("validation", *folds["validation"]),
-            EvaluationSet("test", *folds["test"]),
+            _asked(EvaluationSet("validation", *folds["validation"]), split.describe()),
+            _asked(EvaluationSet("test", *folds["test"]), split.describe()),
         )
 
     @staticmethod
@@ -162,14 +162,14 @@ class SequenceDataset:
         description = directory / DESCRIPTION
         if not description.exists():
             raise DataError(f"{description}: this file is missing; extract the sequences again")
-        train = map_packed(directory / "train")
+        train, described = map_packed(directory / "train"), json.loads(description.read_text())
         return cls(
-            description=json.loads(description.read_text()),
+            description=described,
             vocabulary=Vocabulary.load(directory / VOCABULARY),
             train_users=map_owners(directory / "train", train),
             train=train,
-            validation=_map_fold(directory, "validation"),
-            test=_map_fold(directory, "test"),
+            validation=_asked(_map_fold(directory, "validation"), described),
+            test=_asked(_map_fold(directory, "test"), described),
         )
 
 
@@ -277,6 +277,16 @@ def _map_fold(directory: Path, name: str) -> EvaluationSet:
             f"{len(histories):,}; extract the sequences again"
         )
     return EvaluationSet(name, map_owners(directory / name, histories), histories, targets)
+
+
+def _asked(evaluation: EvaluationSet, description: Mapping[str, Any]) -> EvaluationSet:
+    """The same users, who ask at the fold's cut; without a cut in time nobody knows when."""
+    cut = description.get({"validation": "t1", "test": "t2"}[evaluation.name])
+    if cut is None:
+        return evaluation
+    moment = pa.scalar(datetime.fromisoformat(cut), TIMESTAMP).value
+    asked_at = np.full(len(evaluation), moment, dtype=np.int64)
+    return replace(evaluation, histories=replace(evaluation.histories, asked_at=asked_at))
 
 
 def map_owners(folder: Path, histories: PackedSequences) -> UserIds:

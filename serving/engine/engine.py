@@ -15,6 +15,7 @@ from sasrec.off_policy.calibration import FILE as CALIBRATION
 from sasrec.off_policy.calibration import Calibration
 from serving.engine.index import accurate_index
 from serving.engine.items import load_items
+from serving.engine.live_trend import LiveTrend
 from serving.engine.ranking import ExactRanking, IndexRanking, Ranking, score
 from serving.registry.store import MANIFEST
 
@@ -22,7 +23,7 @@ PROBES, PROBE_LENGTH = 64, 20
 
 
 class Engine:
-    """A version in memory, ready to answer. Immutable, so requests may share it.
+    """A version in memory, ready to answer. Requests share it: only its trend's counts move.
 
     Args:
         directory: a registered version.
@@ -31,6 +32,7 @@ class Engine:
     Attributes:
         roles: of event types, as the model was trained with them.
         index_recall: recall@100 of the index; None without one.
+        trend: what recent counts add to the scores; None for a version without a trend.
     """
 
     def __init__(self, directory: Path, *, index_above: int | None = None) -> None:
@@ -40,6 +42,7 @@ class Engine:
         self._encoder = Encoder(self.recommender.model)
         self.roles = _event_roles(Path(directory))
         self.items = load_items(directory, self.vocabulary)
+        self.trend = LiveTrend.load(Path(directory), self.vocabulary, self.items.popularity)
         calibrated = (Path(directory) / CALIBRATION).exists()
         self._calibration = Calibration.load(Path(directory)) if calibrated else None
         self._index, self.index_recall = None, None
@@ -83,23 +86,33 @@ class Engine:
         hidden = self._encode(item_ids, timestamps)
         if hidden is None:
             return None
+        now = None if self.trend is None else self.trend.now
         if self._index is not None:
-            return IndexRanking(hidden, self._encoder.matrix, self._index)
-        return ExactRanking(self._score_all(hidden))
+            return IndexRanking(hidden, self._encoder.matrix, self._index, now)
+        return ExactRanking(self._score_all(hidden, None if now is None else now.bonus))
+
+    def rank_popular(self) -> Ranking:
+        """The catalogue by what everybody meets lately, for a history that says nothing."""
+        popular = self.items.popularity if self.trend is None else self.trend.now.popularity
+        return ExactRanking(popular)
 
     def scores(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> np.ndarray:
-        """(V + 1,) float32 scores of the next item; -inf for padding, 0 without a known item.
+        """(V + 1,) float32 scores of the next item; -inf for padding.
+
+        Without a known item in the history the model says 0 of every item, and the trend decides.
 
         Args:
             item_ids: the history, oldest first, unknown items included.
             timestamps: microseconds since the epoch, one per item.
         """
         hidden = self._encode(item_ids, timestamps)
+        bonus = None if self.trend is None else self.trend.now.bonus
         if hidden is None:
-            scores = np.zeros(len(self.vocabulary) + 1, dtype=np.float32)
+            size = len(self.vocabulary) + 1
+            scores = np.zeros(size, dtype=np.float32) if bonus is None else bonus.copy()
             scores[PADDING] = -np.inf
             return scores
-        return self._score_all(hidden)
+        return self._score_all(hidden, bonus)
 
     def _encode(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> torch.Tensor | None:
         indices = self.vocabulary.encode(item_ids)
@@ -110,8 +123,10 @@ class Engine:
         with torch.inference_mode():
             return self._encoder.encode(torch.from_numpy(indices[known]), torch.from_numpy(seconds))
 
-    def _score_all(self, hidden: torch.Tensor) -> np.ndarray:
+    def _score_all(self, hidden: torch.Tensor, bonus: np.ndarray | None) -> np.ndarray:
         scores = score(self._encoder.matrix, hidden)
+        if bonus is not None:
+            scores += bonus
         scores[PADDING] = -np.inf
         return scores
 
