@@ -13,13 +13,19 @@ from typing import Self
 import numpy as np
 
 from sasrec.data.packed import PackedSequences
+from sasrec.data.vocabulary import PADDING
 
 SECOND = 1_000_000
 """In microseconds, which all times are."""
 
+LEAST_FACTOR = 1e-6  # below it, sums are multiplied out
+FORGOTTEN = 1e-30  # a count that is nothing; numbers near the least float are slow to multiply
+
 
 class DecayedCounts:
     """Counts (J, V + 1) as of one moment, which only moves forward.
+
+    They are kept as sums and one factor per half-life, so that time passes at no cost.
 
     Args:
         num_items: V.
@@ -29,7 +35,6 @@ class DecayedCounts:
 
     Attributes:
         moment: as given, or later.
-        counts: (J, V + 1) float64; nothing is counted of `PADDING`.
     """
 
     def __init__(
@@ -42,9 +47,19 @@ class DecayedCounts:
         self.moment = moment
         self._half_lives = np.asarray(half_lives, dtype=np.float64) * SECOND
         shape = (len(half_lives), num_items + 1)
-        self.counts = (
+        self._sums = (
             np.zeros(shape) if counts is None else np.array(counts, dtype=np.float64, order="C")
         )
+        self._factors = np.ones(len(half_lives))
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(J, V + 1) float64, a copy; nothing is counted of `PADDING`."""
+        return self._sums * self._factors[:, None]
+
+    def of_items(self, items: np.ndarray) -> np.ndarray:
+        """(J, n) float64 of vocabulary indices `items` (n,)."""
+        return self._sums[:, items] * self._factors[:, None]
 
     @classmethod
     def of(
@@ -63,13 +78,15 @@ class DecayedCounts:
     def add(self, items: np.ndarray, times: np.ndarray) -> None:
         """Count events (n,) of vocabulary indices `items` at `times`, none after `moment`."""
         age = self.moment - times
-        for counts, half_life in zip(self.counts, self._half_lives, strict=True):
-            weights = np.exp2(-age / half_life)
-            if len(items) < len(counts):
-                np.add.at(counts, items, weights)
+        for sums, half_life, factor in zip(
+            self._sums, self._half_lives, self._factors, strict=True
+        ):
+            weights = np.exp2(-age / half_life) / factor
+            if len(items) < len(sums):
+                np.add.at(sums, items, weights)
             else:
-                counts += np.bincount(items, weights=weights, minlength=len(counts))
-        self.counts[:, 0] = 0.0
+                sums += np.bincount(items, weights=weights, minlength=len(sums))
+        self._sums[:, PADDING] = 0.0
 
     def add_earlier(self, items: np.ndarray, times: np.ndarray) -> None:
         """Count those of the events that happened strictly before `moment`."""
@@ -78,14 +95,19 @@ class DecayedCounts:
 
     def advance(self, moment: int) -> None:
         """Let time pass until `moment`; a clock that went back changes nothing."""
-        if moment > self.moment:
-            self.counts *= np.exp2(-(moment - self.moment) / self._half_lives)[:, None]
-            self.moment = moment
+        if moment <= self.moment:
+            return
+        self._factors = self._factors * np.exp2(-(moment - self.moment) / self._half_lives)
+        self.moment = moment
+        if self._factors.min() < LEAST_FACTOR:
+            self._sums *= self._factors[:, None]
+            self._sums[self._sums < FORGOTTEN] = 0.0
+            self._factors = np.ones(len(self._factors))
 
     def copy(self) -> Self:
         """The same counts, to be changed on their own."""
         other = copy(self)
-        other.counts = self.counts.copy()
+        other._sums = self._sums.copy()
         return other
 
 

@@ -18,14 +18,12 @@ from feature_repo.history import HistoryStore
 from feature_repo.history.feed import BEGINNING, Feed
 from serving import metrics
 from serving.engine.engine import Engine
-from serving.engine.live_trend import LiveTrend, positive
+from serving.engine.live_trend import LiveTrend
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 READ_EVENTS = 20_000
-QUIET_MICROSECONDS = 5_000_000
-"""Without an event, counts that decay over hours are looked at only this often."""
 
 
 @dataclass
@@ -106,13 +104,7 @@ class TrendFollower:
             return
         followed.generation, followed.position = part.generation, part.position
         followed.at_end = not part.more
-        now = self._clock()
-        if not part.events:
-            if now - followed.trend.now.moment >= QUIET_MICROSECONDS:
-                nothing = np.zeros(0, dtype=np.int64)
-                followed.trend.move(nothing, nothing, now)
-            return
-        item_ids, event_types, times = zip(*part.events, strict=True)
-        counted = positive(event_types, followed.engine.roles)
-        items = followed.engine.vocabulary.encode(item_ids)
-        followed.trend.move(items[counted], np.array(times, dtype=np.int64)[counted], now)
+        events = [e for e in part.events if followed.engine.roles.role(e.event_type) == "positive"]
+        items = followed.engine.vocabulary.encode([event.item_id for event in events])
+        times = np.array([event.timestamp for event in events], dtype=np.int64)
+        followed.trend.move(items, times, self._clock())

@@ -1,13 +1,17 @@
 """What a crowd does moves lists of strangers, on every worker, and fades with its half-life."""
 
+import time
+
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from feature_repo.history import SQLiteHistory, StoredEvent
 from sasrec.data.roles import Roles
 from sasrec.off_policy.policy import GREEDY
 from sasrec.scoring.decayed_counts import SECOND, DecayedCounts
 from sasrec.scoring.trend import Trend
+from serving.api.app import create_app
 from serving.engine import golden
 from serving.engine.engine import Engine
 from serving.engine.index import Index
@@ -20,7 +24,7 @@ from serving.worker.trend_follower import TrendFollower
 from tests.serving.sites import ITEM_IDS, NUM_ITEMS, save_model
 
 HOUR = 3600 * SECOND
-MOMENT = 500_000 * HOUR
+MOMENT = 400_000 * HOUR
 """Of the model: what was before is in its counts."""
 TREND = Trend(half_lives=(3600.0, 86_400.0), weights=(12.0, 2.0))
 HISTORY = History(ITEM_IDS[5:8], [1, 2, 3])
@@ -171,3 +175,32 @@ def test_what_trends_is_found_beside_what_the_index_finds(model_dir, monkeypatch
     ranking = IndexRanking(hidden, engine._encoder.matrix, index, engine.trend.now)
     assert ranking.best(eligible, 5).tolist() == np.argsort(-exact)[:5].tolist()
     np.testing.assert_allclose(ranking.scores(np.arange(1, 5)), exact[1:5], rtol=1e-5)
+
+
+def test_an_event_at_one_worker_moves_the_lists_of_another(model_dir, settings, monkeypatch):
+    """Over the API, by the clock of the machine: two applications of one site."""
+    monkeypatch.setattr("serving.worker.trend_follower.POLL_SECONDS", 0.02)
+    store = ModelStore(settings.home / "models")
+    store.promote(store.register(model_dir, metadata={}), why="test")
+    key = {"Authorization": "Bearer key-a"}
+    with (
+        TestClient(create_app(settings), headers=key) as here,
+        TestClient(create_app(settings), headers=key) as there,
+    ):
+
+        def first(stranger):
+            answer = there.post("/v1/recommend", json={"user_id": stranger, "k": 1}).json()
+            return answer["items"][0]["item_id"]
+
+        assert first("before") != "item-40"
+        events = [
+            {"event_id": f"e{n}", "user_id": f"crowd-{n}", "item_id": "item-40"} for n in range(30)
+        ]
+        assert here.post("/v1/events", json={"events": events}).status_code == 202
+        deadline = time.monotonic() + 20
+        while first("after") != "item-40" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert first("after") == "item-40"
+        known = there.post("/v1/recommend", json={"recent_items": ["item-3"], "k": 1}).json()
+        assert known["items"][0]["item_id"] == "item-40"
+        assert known["items"][0]["propensity"] == 1.0
