@@ -20,20 +20,23 @@ def evaluate(
 ):
     """Write every figure with its interval, a row per user, and what the logs say of the model."""
     from dataclasses import replace
+    from functools import partial
     from pathlib import Path
 
     import pyarrow.parquet as pq
 
+    from components.support import run_trend
     from components.support.champion import load_champion, recipe_of
     from components.support.fair_comparison import fair_comparison
     from components.support.metadata import storable
     from components.support.outcome_metrics import feature_skew
+    from components.support.recipe import Recipe
     from components.support.sequence_extras import SequenceExtras
     from components.support.settings import RunConfig
     from components.support.stage import stage
     from components.support.train_recipe import RecipeTraining
     from sasrec.data.dataset import SequenceDataset
-    from sasrec.data.events import events_of
+    from sasrec.data.events import events_of, timed_items
     from sasrec.data.roles import Roles
     from sasrec.evaluation.catalogue import Catalogue
     from sasrec.evaluation.evaluate import evaluate as evaluate_scorers
@@ -43,6 +46,8 @@ def evaluate(
     from sasrec.off_policy.impressions import learn_from_impressions
     from sasrec.off_policy.policy import GREEDY
     from sasrec.scoring.baselines import BigramMarkov, ItemKNN, Popularity, RecentPopularity
+    from sasrec.scoring.scorer import Scorer
+    from sasrec.scoring.trend import Trend
     from serving.engine.routing import ranking_policy
     from serving.release.parity import serving_parity
     from serving.settings import load_settings
@@ -51,7 +56,11 @@ def evaluate(
         run = RunConfig.parse(config)
         dataset = SequenceDataset.load(Path(sequences.path))
         train, vocabulary = dataset.train, dataset.vocabulary
-        candidate = Recommender.load(Path(model.path))
+        alone = Recommender.load(Path(model.path))
+        trend = Trend.load(Path(model.path))
+        events = partial(timed_items, Path(interactions.path), vocabulary)
+        with_trend = run_trend.AsEvaluated(dataset, events)
+        candidate = with_trend(alone, trend)
         champion = load_champion(Path(home))
         training = RecipeTraining(
             Path(home),
@@ -59,13 +68,21 @@ def evaluate(
             dataset,
             SequenceExtras.load(run, Path(sequences.path)),
         )
+        recipe = recipe_of(run, champion)
+
+        def made(asked: Recipe) -> Scorer:
+            alike = (asked.model, asked.train) == (recipe.model, recipe.train)
+            trained = alone if alike else training.train(asked)
+            return with_trend(trained, run_trend.fit(trained, dataset, asked.trend)[0])
+
         comparison = fair_comparison(
             champion,
             candidate,
-            recipe_of(run, champion),
+            recipe,
             dataset,
-            training.train,
+            made,
             minimum_users=run.refit.min_comparison_users,
+            with_trend=with_trend,
         )
         result = evaluate_scorers(
             candidate,
@@ -73,11 +90,19 @@ def evaluate(
             Catalogue.build(vocabulary, train, pq.read_table(items.path)),
             split=dataset.description,
             baselines=[
-                baseline(train, len(vocabulary))
-                for baseline in (Popularity, RecentPopularity, BigramMarkov, ItemKNN)
+                Popularity(train, len(vocabulary)),
+                # It may know what the model's counts know: all until the test cut.
+                RecentPopularity(train, len(vocabulary))
+                if dataset.test.histories.asked_at is None
+                else RecentPopularity.as_of(
+                    int(dataset.test.histories.asked_at.max()), events(), train, len(vocabulary)
+                ),
+                BigramMarkov(train, len(vocabulary)),
+                ItemKNN(train, len(vocabulary)),
             ],
             champion=comparison.scorer,
             champion_users=comparison.users,
+            without_trend=None if candidate is alone else alone,
         )
         training.forget()
         settings = load_settings().model_copy(update={"home": Path(home)})
@@ -93,7 +118,7 @@ def evaluate(
         )
         further = {
             CHAMPION: comparison.finding,
-            "cost": serving_cost(candidate, dataset.test.histories),
+            "cost": serving_cost(alone, dataset.test.histories),
             "serving_parity": serving_parity(
                 Path(model.path),
                 settings,

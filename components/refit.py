@@ -27,6 +27,7 @@ def refit(
     import shutil
     from pathlib import Path
 
+    from components.support import run_trend
     from components.support.data_state import remember_held
     from components.support.fingerprint import model_digest, training_key
     from components.support.refit_training import RefitTraining
@@ -43,6 +44,7 @@ def refit(
     from sasrec.gates import Verdict
     from sasrec.model.recommender import Recommender
     from sasrec.off_policy import calibration
+    from sasrec.scoring.trend import Trend
 
     with stage("refit", run_dir) as progress:
         run = RunConfig.parse(config)
@@ -53,6 +55,7 @@ def refit(
         measured = Evaluation.load(Path(evaluation.path))
         digest = model_digest(Path(model.path))
         curves = list(Path(evaluation.path).glob(calibration.FILE))
+        trend = Trend.load(Path(model.path))
         found = None
         if run.refit.enabled:
             extras = SequenceExtras.load(run, Path(current.path))
@@ -69,10 +72,12 @@ def refit(
             folder = Path(home) / "training" / key
             (progress.run_dir / "training_dir").write_text(str(folder))
             training = RefitTraining(
-                run, plan, dataset, now, extras, Recommender.load(Path(model.path))
+                run, plan, dataset, now, extras, Recommender.load(Path(model.path)), trend
             )
             refitted = training.train(folder, int(model.metadata["best_epoch"]))
             refitted.save(Path(shipped.path))
+            if trend is not None:
+                run_trend.save_as_of_now(trend, now, refitted.vocabulary, Path(shipped.path))
             training.move_curves(curves, refitted, Path(shipped.path))
             found = training.check(refitted, Path(home), Path(shipped.path))
             shutil.rmtree(folder)
@@ -85,6 +90,8 @@ def refit(
             shutil.copytree(Path(model.path), Path(shipped.path), dirs_exist_ok=True)
             for curve in curves:
                 shutil.copy(curve, Path(shipped.path))
+            if trend is not None:
+                run_trend.save_as_of_now(trend, now, dataset.vocabulary, Path(shipped.path))
             progress.detail = "off: the evaluated model ships"
             Path(verdict.path).write_text(f"{progress.detail}\n")
         told = describe_shipment(run, plan, dataset, now, measured, digest, found)

@@ -22,6 +22,7 @@ def train(
     from pathlib import Path
 
     from components.nodes.train_job import TrainJobSettings
+    from components.support import run_trend
     from components.support.abandoned import drop_abandoned
     from components.support.fingerprint import training_key
     from components.support.metadata import storable
@@ -67,14 +68,23 @@ def train(
         else:
             result = plan.train(dataset, extras, progress_dir)
         result.recommender.save(Path(model.path))
+        trend, found = run_trend.fit(result.recommender, dataset, plan.recipe.trend)
+        if trend is not None:
+            run_trend.save_as_of_the_cut(trend, dataset, Path(model.path))
         shutil.copy(progress_dir / "train.jsonl", current.run_dir / "train.jsonl")
         shutil.rmtree(progress_dir)
         drop_abandoned(progress_dir.parent)
         model.framework = "pytorch"
         model.metadata.update(storable({"best_epoch": result.best_epoch}))
-        training = {"warm_started_from": plan.warm_started_from, "warm_start": plan.start}
+        training = {
+            "warm_started_from": plan.warm_started_from,
+            "warm_start": plan.start,
+            "trend": found,
+        }
         (current.run_dir / "training.json").write_text(json.dumps(training))
         current.detail = (
             f"best epoch {result.best_epoch} of {len(result.history)}, "
             f"validation NDCG@10 {result.best_ndcg:.4f}"
         ) + (f", {plan.start}" if plan.start else "")
+        if trend is not None and trend.active:
+            current.detail += f", {found['ndcg@10']['with']:.4f} with the trend"

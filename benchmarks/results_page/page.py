@@ -2,6 +2,7 @@
 
 from benchmarks.results_page import files
 from benchmarks.results_page.subjects import (
+    alive,
     evaluation,
     features,
     freshness,
@@ -23,6 +24,8 @@ SUBJECTS = (
     freshness.item_features,
     freshness.weights,
     freshness.live,
+    alive.trend,
+    alive.trend_cost,
     pipeline.whole_runs,
     pipeline.stage_times,
     pipeline.at_scale,

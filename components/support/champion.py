@@ -8,12 +8,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from components.support.recipe import Recipe
+from components.support.recipe import NO_TREND, Recipe
 from components.support.settings import RunConfig
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
 from sasrec.model.config import ModelConfig
 from sasrec.model.recommender import Recommender
+from sasrec.scoring.trend import Trend
+from sasrec.scoring.trend_config import TrendConfig
 from sasrec.training.config import TrainConfig
 from serving.registry import open_registry
 
@@ -30,12 +32,14 @@ class Champion:
         recipe: how it was made; None for a version whose manifest does not say.
         seen_until: the newest event that it learned from; None where no moment says that: it was
             trained on all but the newest events of each user (leave-one-out).
+        trend: what recent counts add to its scores; None for a version of before there were any.
     """
 
     version: str
     recommender: Recommender
     recipe: Recipe | None
     seen_until: datetime | None
+    trend: Trend | None = None
 
     def shares_items(self, vocabulary: Vocabulary) -> bool:
         """Whether it can rank anything of today."""
@@ -72,6 +76,7 @@ def load_champion(home: Path) -> Champion | None:
         Recommender.load(store.path(version)),
         _recipe(metadata.get("recipe")),
         _seen_until(metadata),
+        Trend.load(store.path(version)),
     )
 
 
@@ -98,7 +103,7 @@ def recipe_of(run: RunConfig, champion: Champion | None) -> Recipe:
     """What a run trains: its own settings, or in a refresh those that made the champion."""
     if run.refresh.enabled and champion is not None and champion.recipe is not None:
         return champion.recipe
-    return Recipe(run.model, run.train)
+    return Recipe(run.model, run.train, run.trend)
 
 
 def _recipe(written: Mapping[str, Any] | None) -> Recipe | None:
@@ -108,6 +113,7 @@ def _recipe(written: Mapping[str, Any] | None) -> Recipe | None:
         return Recipe(
             ModelConfig.model_validate(written["model"]),
             TrainConfig.model_validate(written["train"]),
+            TrendConfig.model_validate(written["trend"]) if "trend" in written else NO_TREND,
         )
     except (KeyError, ValidationError):  # of a version of this project with other settings
         return None

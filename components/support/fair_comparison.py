@@ -16,9 +16,9 @@ from components.support.champion import Champion
 from components.support.recipe import Recipe
 from sasrec.data.dataset import SequenceDataset
 from sasrec.errors import DataError
-from sasrec.model.recommender import Recommender
 from sasrec.scoring.ranking import next_item
 from sasrec.scoring.scorer import Scorer
+from sasrec.scoring.trend import Trend
 from sasrec.scoring.vocabulary_adapter import VocabularyAdapter
 
 
@@ -40,12 +40,13 @@ class Comparison:
 
 def fair_comparison(
     champion: Champion | None,
-    candidate: Recommender,
+    candidate: Scorer,
     recipe: Recipe,
     dataset: SequenceDataset,
-    train_recipe: Callable[[Recipe], Recommender],
+    train_recipe: Callable[[Recipe], Scorer],
     *,
     minimum_users: int,
+    with_trend: Callable[[Scorer, Trend], Scorer] = lambda scorer, _: scorer,
 ) -> Comparison:
     """Choose a comparison in which champion and candidate have seen equally much.
 
@@ -58,15 +59,18 @@ def fair_comparison(
         recipe: of the candidate.
         dataset: that the candidate was trained and is tested on.
         train_recipe: trains a recipe on `dataset` as the candidate was trained.
+        with_trend: adds to a scorer of today's vocabulary what recent counts add.
     """
     if champion is None:
         return Comparison(None, None, {"missing": "there is no champion"})
     finding: dict[str, Any] = {"version": champion.version}
     if not champion.shares_items(dataset.vocabulary):
         return Comparison(None, None, finding | {"missing": "the champion shares no items"})
-    as_it_serves = VocabularyAdapter(
+    as_it_serves: Scorer = VocabularyAdapter(
         champion.recommender, champion.recommender.vocabulary, dataset.vocabulary
     )
+    if champion.trend is not None:
+        as_it_serves = with_trend(as_it_serves, champion.trend)
     if champion.is_no_fresher(dataset.description):
         return Comparison(
             as_it_serves, None, finding | {"compared": "as it serves, on events neither has seen"}

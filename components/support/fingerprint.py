@@ -9,6 +9,7 @@ import kernels
 import sasrec
 from components.support.recipe import Recipe
 from sasrec.model.files import CONFIG, VOCABULARY, WEIGHTS
+from sasrec.scoring import trend
 
 
 def code_version() -> str:
@@ -25,7 +26,8 @@ def code_version() -> str:
 def model_digest(directory: Path) -> str:
     """sha256 over the files that are a saved model, whatever else lies beside them."""
     digest = hashlib.sha256()
-    for name in (CONFIG, VOCABULARY, WEIGHTS):
+    trends = [name for name in (trend.FILE, trend.COUNTS) if (directory / name).exists()]
+    for name in (CONFIG, VOCABULARY, WEIGHTS, *trends):
         digest.update(name.encode() + hashlib.sha256((directory / name).read_bytes()).digest())
     return digest.hexdigest()[:16]
 

@@ -5,6 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from components.support.run_trend import AsEvaluated, timed
 from components.support.sequence_extras import SequenceExtras
 from components.support.settings import RunConfig
 from components.support.training_plan import TrainingPlan
@@ -16,6 +19,7 @@ from sasrec.evaluation.serving_cost import serving_cost
 from sasrec.gates.refit import judge_refit
 from sasrec.model.recommender import Recommender
 from sasrec.off_policy.calibration import Calibration
+from sasrec.scoring.trend import Trend
 from sasrec.training.refit import (
     NEWEST_USERS,
     check_refit,
@@ -38,6 +42,7 @@ class RefitTraining:
         now: that the refit learns from.
         extras: of `now`.
         evaluated: the model that vouches for it.
+        trend: of both; None for none.
     """
 
     def __init__(
@@ -48,9 +53,10 @@ class RefitTraining:
         now: CurrentHistories,
         extras: SequenceExtras,
         evaluated: Recommender,
+        trend: Trend | None,
     ) -> None:
         self._run, self._plan, self._dataset, self._now = run, plan, dataset, now
-        self._extras, self._evaluated = extras, evaluated
+        self._extras, self._evaluated, self._trend = extras, evaluated, trend
         self._newest = now.histories.select(now.newest_users(NEWEST_USERS))
         self._repeats = repeats_allowed(dataset.description)
         self._made: dict[str, Any] = {}
@@ -91,7 +97,11 @@ class RefitTraining:
         """Save calibrations of the evaluated model's scores as curves of the refit's."""
         for curve in curves:
             scale, shift = score_alignment(
-                refitted, self._evaluated, self._newest, repeats=self._repeats
+                refitted,
+                self._evaluated,
+                self._newest,
+                self._bonus(folder),
+                repeats=self._repeats,
             )
             Calibration.load(curve.parent).rescaled(scale, shift).save(folder)
 
@@ -132,8 +142,23 @@ class RefitTraining:
             "verdict": asdict(verdict),
         }
 
+    def _bonus(self, folder: Path) -> np.ndarray | None:
+        """What the trend beside the refit adds to every score, (V + 1,)."""
+        if self._trend is None or not self._trend.active:
+            return None
+        counts = self._trend.load_counts(folder, len(self._now.vocabulary))
+        return self._trend.bonus(counts.counts)
+
     def _score(self, refitted: Recommender) -> float:
-        return score_on(refitted, self._dataset.test, self._dataset.vocabulary)
+        ours, known = self._dataset.vocabulary, self._now.vocabulary.item_ids
+        index = ours.encode(["", *known])
+        with_trend = AsEvaluated(
+            self._dataset,
+            lambda: ((index[items], times) for items, times in timed(self._now.histories)),
+        )
+        return score_on(
+            refitted, self._dataset.test, ours, lambda scorer: with_trend(scorer, self._trend)
+        )
 
 
 def _without_nan(findings: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from components.support.recipe import NO_TREND
 from components.support.settings import RunConfig
 from serving.registry import open_registry
 
@@ -26,6 +27,7 @@ def as_the_champion(config: str, home: Path) -> str:
     settings: dict[str, Any] = json.loads(config)
     if recipe := made.get("recipe"):
         settings |= {"model": recipe["model"], "train": recipe["train"]}
+        settings["trend"] = recipe.get("trend", NO_TREND.model_dump())
     if "event_roles" in made:
         settings["events"]["roles"] = made["event_roles"]
     if "feature_columns" in made:

@@ -27,6 +27,7 @@ from sasrec.errors import SettingsError, first_problem
 from sasrec.gates import DEFAULT_GATES, GateConfig
 from sasrec.model.config import ModelConfig
 from sasrec.presets import PRESETS
+from sasrec.scoring.trend_config import TrendConfig
 from sasrec.training.config import TrainConfig
 
 
@@ -163,6 +164,7 @@ class RunConfig(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     model: ModelConfig
     train: TrainConfig
+    trend: TrendConfig = TrendConfig()
     gates: GateConfig
     refit: RefitConfig = RefitConfig()
     refresh: RefreshConfig = RefreshConfig()
@@ -226,6 +228,7 @@ def build_config(
         "evaluation": {},
         "model": chosen.model.model_dump(),
         "train": chosen.train.model_dump(),
+        "trend": {},
         "gates": GateConfig.load(gates).model_dump(),
         "refit": {},
         "refresh": {},
@@ -284,7 +287,8 @@ def describe_settings() -> str:
 
 def _settings() -> Iterator[tuple[str, str, FieldInfo]]:
     """Section, field and description of all that `--set` can change; gates have their own file."""
-    for section in ("data", "events", "split", "evaluation", "model", "train", "refit", "refresh"):
+    sections = ("data", "events", "split", "evaluation", "model", "train", "trend")
+    for section in (*sections, "refit", "refresh"):
         model = RunConfig.model_fields[section].annotation
         for field, info in model.model_fields.items():  # type: ignore[union-attr]
             yield section, field, info

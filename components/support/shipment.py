@@ -52,6 +52,7 @@ def describe_shipment(
         "recipe": {
             "model": plan.recipe.model.model_dump(),
             "train": plan.recipe.train.model_dump(),
+            "trend": plan.recipe.trend.model_dump(),
         },
         "event_roles": run.events.roles,
         "feature_columns": run.data.feature_columns,

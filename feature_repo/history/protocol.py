@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from feature_repo.history.feed import Feed
+
 LIMIT = 1_000
 """Events kept per user, the newest. A model reads 200; the rest is room for late events."""
 
@@ -45,6 +47,14 @@ class HistoryStore(Protocol):
 
     def latest(self, user_id: str, n: int) -> list[StoredEvent]:
         """The newest `n` events, oldest first; none for an unknown user."""
+        ...
+
+    def feed(self, after: str, limit: int) -> Feed:
+        """About `limit` of the newest `FEED_LIMIT` events that changed something, after a position.
+
+        Args:
+            after: `BEGINNING`, or a position of the same generation.
+        """
         ...
 
     def forget(self, user_id: str) -> int:

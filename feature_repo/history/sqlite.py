@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from feature_repo.history.feed import FEED_LIMIT, FedEvent, Feed
 from feature_repo.history.protocol import LIMIT, StoredEvent
 from feature_repo.volume import refuse_network_volume
 
@@ -17,6 +18,11 @@ CREATE TABLE IF NOT EXISTS events (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS once ON events (user_id, event_id);
 CREATE TABLE IF NOT EXISTS changed (user_id TEXT PRIMARY KEY, revision INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS feed (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, item_id TEXT, event_type TEXT, timestamp INTEGER
+);
+CREATE TABLE IF NOT EXISTS generation (name TEXT);
+INSERT INTO generation SELECT hex(randomblob(8)) WHERE NOT EXISTS (SELECT 1 FROM generation);
 """
 
 INSERT = "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)"
@@ -34,6 +40,16 @@ DELETE FROM events WHERE user_id = ?1 AND (timestamp, event_id) < (
 ) RETURNING event_id
 """
 
+FEED = "INSERT INTO feed (item_id, event_type, timestamp) VALUES (?, ?, ?)"
+
+TRIM_FEED = "DELETE FROM feed WHERE position <= ?"
+TRIM_EVERY = 1_000  # appends
+
+READ_FEED = """
+SELECT position, item_id, event_type, timestamp FROM feed WHERE position > ?
+ORDER BY position LIMIT ?
+"""
+
 MARK = """
 INSERT INTO changed VALUES (?, 1) ON CONFLICT (user_id) DO UPDATE SET revision = revision + 1
 """
@@ -47,14 +63,16 @@ class SQLiteHistory:
     Args:
         path: the database file; made if absent, as its folder is, beside a `.lock` file.
         limit: events kept per user.
+        feed_limit: events kept of the feed.
 
     Raises:
         DataError: the file would be on a network volume.
     """
 
-    def __init__(self, path: Path, *, limit: int = LIMIT) -> None:
+    def __init__(self, path: Path, *, limit: int = LIMIT, feed_limit: int = FEED_LIMIT) -> None:
         self._path = path
         self._limit = limit
+        self._feed_limit = feed_limit
         self._threads = threading.local()
         self._connections: list[sqlite3.Connection] = []
         # SQLite's own waiting for a writer polls with sleeps of up to 100 ms. A file lock wakes
@@ -86,11 +104,21 @@ class SQLiteHistory:
         if (event.event_id,) in trimmed:
             return False
         connection.execute(MARK, (user_id,))
+        fed = connection.execute(FEED, (event.item_id, event.event_type, event.timestamp)).lastrowid
+        if fed and fed % TRIM_EVERY == 0:
+            connection.execute(TRIM_FEED, (fed - self._feed_limit,))
         return True
 
     def latest(self, user_id: str, n: int) -> list[StoredEvent]:  # noqa: D102
         rows = self._connection().execute(LATEST, (user_id, n)).fetchall()
         return [StoredEvent(*row) for row in reversed(rows)]
+
+    def feed(self, after: str, limit: int) -> Feed:  # noqa: D102
+        connection = self._connection()
+        [[generation]] = connection.execute("SELECT name FROM generation").fetchall()
+        rows = connection.execute(READ_FEED, (int(after or 0), limit)).fetchall()
+        position = str(rows[-1][0]) if rows else after
+        return Feed(generation, [FedEvent(*row[1:]) for row in rows], position, len(rows) == limit)
 
     def forget(self, user_id: str) -> int:  # noqa: D102
         with self._writing() as connection:
@@ -122,7 +150,10 @@ class SQLiteHistory:
 
     def clear(self) -> None:  # noqa: D102
         with self._writing() as connection:
-            connection.executescript("BEGIN; DELETE FROM events; DELETE FROM changed; COMMIT;")
+            connection.executescript(
+                "BEGIN; DELETE FROM events; DELETE FROM changed; DELETE FROM feed;"
+                " UPDATE generation SET name = hex(randomblob(8)); COMMIT;"
+            )
 
     def close(self) -> None:  # noqa: D102
         for connection in self._connections:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,8 +87,8 @@ class SequenceDataset:
             vocabulary,
             train_users,
             train,
-            EvaluationSet("validation", *folds["validation"], repeats=repeats),
-            EvaluationSet("test", *folds["test"], repeats=repeats),
+            _asked(EvaluationSet("validation", *folds["validation"], repeats=repeats), description),
+            _asked(EvaluationSet("test", *folds["test"], repeats=repeats), description),
         )
 
     @staticmethod
@@ -172,8 +172,8 @@ class SequenceDataset:
             vocabulary=Vocabulary.load(directory / VOCABULARY),
             train_users=map_owners(directory / "train", train),
             train=train,
-            validation=_map_fold(directory, "validation", repeats),
-            test=_map_fold(directory, "test", repeats),
+            validation=_asked(_map_fold(directory, "validation", repeats), description),
+            test=_asked(_map_fold(directory, "test", repeats), description),
         )
 
 
@@ -282,6 +282,16 @@ def _map_fold(directory: Path, name: str, repeats: bool) -> EvaluationSet:
         )
     users = map_owners(directory / name, histories)
     return EvaluationSet(name, users, histories, targets, repeats)
+
+
+def _asked(evaluation: EvaluationSet, description: Mapping[str, Any]) -> EvaluationSet:
+    """The same users, who ask at the fold's cut; without a cut in time nobody knows when."""
+    cut = description.get({"validation": "t1", "test": "t2"}[evaluation.name])
+    if cut is None:
+        return evaluation
+    moment = pa.scalar(datetime.fromisoformat(cut), TIMESTAMP).value
+    asked_at = np.full(len(evaluation), moment, dtype=np.int64)
+    return replace(evaluation, histories=replace(evaluation.histories, asked_at=asked_at))
 
 
 def map_owners(folder: Path, histories: PackedSequences) -> UserIds:

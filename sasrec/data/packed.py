@@ -26,12 +26,15 @@ class PackedSequences:
             file.
         timestamps: (T,) int64, microseconds since the epoch.
         weights: (T,) float32, of each event as a target; None where all weigh one.
+        asked_at: (B,) int64, microseconds since the epoch: when somebody asks what follows each
+            history; None where nobody does, or the moment does not matter. Never in a file.
     """
 
     items: np.ndarray
     cu_seqlens: np.ndarray
     timestamps: np.ndarray
     weights: np.ndarray | None = None
+    asked_at: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of histories, empty ones included."""
@@ -41,6 +44,17 @@ class PackedSequences:
     def lengths(self) -> np.ndarray:
         """(B,) integers, of the type of `cu_seqlens`."""
         return np.diff(self.cu_seqlens)
+
+    @property
+    def moments(self) -> np.ndarray:
+        """(B,) `asked_at`.
+
+        Raises:
+            ValueError: nobody said when.
+        """
+        if self.asked_at is None:
+            raise ValueError("histories: it is not known when they are asked about")
+        return self.asked_at
 
     def blocks(self) -> Iterator[slice]:
         """Consecutive ranges of events that cover all, each of at most `BLOCK_EVENTS`."""
@@ -78,6 +92,7 @@ class PackedSequences:
             cu_seqlens.astype(np.int32),
             self.timestamps[source],
             None if self.weights is None else self.weights[source],
+            None if self.asked_at is None else self.asked_at[rows],
         )
 
     def __iter__(self) -> Iterator[np.ndarray]:

@@ -23,6 +23,7 @@ from sasrec.evaluation.result import (
     LIST_LENGTH,
     MODEL,
     ORDER_SHUFFLED,
+    WITHOUT_TREND,
     Evaluation,
     Example,
     Protocol,
@@ -47,6 +48,7 @@ def evaluate(
     baselines: Iterable[Scorer] = (),
     champion: Scorer | None = None,
     champion_users: np.ndarray | None = None,
+    without_trend: Scorer | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Evaluation:
@@ -61,6 +63,7 @@ def evaluate(
         baselines: scorers, known by their `name`.
         champion: what serves today, if anything; the candidate itself is scored once.
         champion_users: (B,) bool, users on whom the champion is compared; NaN for the others.
+        without_trend: the model alone, where `model` adds a trend to its scores.
 
     Raises:
         DataError: a history reaches past its first target, a user has no target, a score is NaN.
@@ -73,6 +76,8 @@ def evaluate(
         scorers[CHAMPION] = champion
     scorers |= {baseline.name: baseline for baseline in baselines}
     scorers[ORDER_SHUFFLED] = OrderShuffled(model)
+    if without_trend is not None:
+        scorers[WITHOUT_TREND] = without_trend
 
     ranked: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     with progress.bar(len(scorers) * len(evaluation)) as advance:

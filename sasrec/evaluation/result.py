@@ -15,6 +15,9 @@ from sasrec.evaluation.bootstrap import Interval
 MODEL = "model"
 CHAMPION = "champion"
 ORDER_SHUFFLED = "model, order shuffled"
+WITHOUT_TREND = "model, without its trend"
+CONTROLS = (ORDER_SHUFFLED, WITHOUT_TREND)
+"""Roles that say what a part of the model is worth; they are nothing that it has to beat."""
 CUTOFFS = (5, 10, 20)
 LIST_LENGTH = 10
 
@@ -83,7 +86,8 @@ class Evaluation:
     Attributes:
         protocol: of every figure below.
         metrics: role -> metric -> value; roles are "model", "champion", baseline names, and
-            "model, order shuffled", which shows what the model makes of the order of events.
+            the `CONTROLS`, "model, order shuffled" and, where a trend is part of the model's
+            scores, "model, without its trend".
         intervals: role -> metric -> interval, for metrics that are means over users.
         users: a row per user: `user_id` and one string column per slicing.
         per_user: role -> table of float64 metric columns, row for row with `users`.
@@ -104,7 +108,7 @@ class Evaluation:
     @property
     def baselines(self) -> list[str]:
         """The roles that know nothing of the model."""
-        return [role for role in self.metrics if role not in (MODEL, CHAMPION, ORDER_SHUFFLED)]
+        return [role for role in self.metrics if role not in (MODEL, CHAMPION, *CONTROLS)]
 
     def save(self, directory: Path) -> None:
         """Write `evaluation.json`, `users.parquet` and `per_user.parquet` (long, by role)."""

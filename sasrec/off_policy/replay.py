@@ -246,7 +246,9 @@ def histories_before(
     lengths = np.where(wanted >= 0, stop - start, 0)
     cu_seqlens = np.concatenate([[0], np.cumsum(lengths)])
     source = np.repeat(start - cu_seqlens[:-1], lengths) + np.arange(cu_seqlens[-1])
-    return PackedSequences(items[source], cu_seqlens.astype(np.int32), time[source])
+    return PackedSequences(
+        items[source], cu_seqlens.astype(np.int32), time[source], asked_at=asked_at
+    )
 
 
 def _count_before(

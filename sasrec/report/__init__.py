@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sasrec.evaluation.comparison import ratio, slice_differences
-from sasrec.evaluation.result import CHAMPION, MODEL, ORDER_SHUFFLED, Evaluation
+from sasrec.evaluation.result import CHAMPION, CONTROLS, MODEL, ORDER_SHUFFLED, Evaluation
 from sasrec.gates import Verdict
 from sasrec.report import charts
 
@@ -115,7 +115,7 @@ def _charts(evaluation: Evaluation, training: Sequence[Mapping[str, Any]]) -> di
         if slices:
             caption = f"Gain over {reference} by slice of users, intervals corrected for all slices"
             drawn[caption] = charts.slice_lift(slices, reference, HEADLINE)
-    curves = {role: curve for role, curve in evaluation.exposure.items() if role != ORDER_SHUFFLED}
+    curves = {role: curve for role, curve in evaluation.exposure.items() if role not in CONTROLS}
     if curves:
         drawn["How recommendations spread over the catalogue"] = charts.exposure(curves)
     bins = evaluation.findings.get("calibration", {}).get("reliability")

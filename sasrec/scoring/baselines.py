@@ -3,6 +3,8 @@
 Each is fitted once on training histories and implements `sasrec.scoring.scorer.Scorer`.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -50,6 +52,28 @@ class RecentPopularity:
         recent = train.timestamps > train.timestamps.max() - days * DAY
         counts = np.bincount(train.items[recent], minlength=num_items + 1)
         self._scores = _as_scores(counts + _tie_breaking_popularity(train, num_items))
+
+    @classmethod
+    def as_of(
+        cls,
+        moment: int,
+        events: Iterable[tuple[np.ndarray, np.ndarray]],
+        train: PackedSequences,
+        num_items: int,
+        days: float = 7,
+    ) -> "RecentPopularity":
+        """Of what happened in the last `days` before `moment` (microseconds), trained on or not.
+
+        Args:
+            events: (items, times) of all users, in parts and any order.
+        """
+        counts = np.zeros(num_items + 1)
+        for items, times in events:
+            recent = (times < moment) & (times >= moment - days * DAY)
+            counts += np.bincount(items[recent], minlength=num_items + 1)
+        baseline = cls(train, num_items, days)
+        baseline._scores = _as_scores(counts + _tie_breaking_popularity(train, num_items))
+        return baseline
 
     def logits(self, histories: PackedSequences) -> torch.Tensor:
         """(B, V + 1) float32."""

@@ -25,5 +25,10 @@ class OrderShuffled:
         noise = tie_order(history_keys(histories)[torch.from_numpy(owner)], place)
         order = np.lexsort((noise.numpy(), owner))
         return self._scorer.logits(
-            PackedSequences(histories.items[order], histories.cu_seqlens, histories.timestamps)
+            PackedSequences(
+                histories.items[order],
+                histories.cu_seqlens,
+                histories.timestamps,
+                asked_at=histories.asked_at,
+            )
         )

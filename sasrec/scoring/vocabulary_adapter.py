@@ -34,6 +34,7 @@ class VocabularyAdapter:
             items[known],
             before[histories.cu_seqlens].astype(np.int32),
             histories.timestamps[known],
+            asked_at=histories.asked_at,
         )
         # Column PADDING is -inf, which is what an item unknown to the scorer gets.
         return self._scorer.logits(translated)[:, self._index]

@@ -5,6 +5,7 @@ event is left to judge it or to choose its epoch: the evaluated training chose h
 are, and `check_refit` compares what came out with the model that was judged.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -134,6 +135,7 @@ def score_alignment(
     refitted: Recommender,
     evaluated: Recommender,
     histories: PackedSequences,
+    bonus: np.ndarray | None = None,
     *,
     repeats: bool = False,
 ) -> tuple[float, float]:
@@ -141,8 +143,13 @@ def score_alignment(
 
     Mean and spread are matched over the items that the evaluated model would serve first, after
     the same histories. A curve of scores, such as the calibration, is moved by them.
+
+    Args:
+        bonus: (V + 1,) that a trend adds to the scores of both, in the refit's vocabulary.
     """
-    pairs = _scores_of_first_items(refitted, evaluated, histories, repeats)
+    if bonus is None:
+        bonus = np.zeros(len(refitted.vocabulary) + 1, dtype=np.float32)
+    pairs = _scores_of_first_items(refitted, evaluated, histories, bonus, repeats)
     if not len(pairs):
         return 1.0, 0.0
     spread, mean = pairs.std(0), pairs.mean(0)
@@ -150,11 +157,20 @@ def score_alignment(
     return scale, float(mean[1] - scale * mean[0])
 
 
-def score_on(scorer: Recommender, evaluation: EvaluationSet, vocabulary: Vocabulary) -> float:
-    """Mean NDCG@10 of the next item of each user; `vocabulary` encodes `evaluation`."""
+def score_on(
+    scorer: Recommender,
+    evaluation: EvaluationSet,
+    vocabulary: Vocabulary,
+    with_trend: Callable[[Scorer], Scorer] = lambda scorer: scorer,
+) -> float:
+    """Mean NDCG@10 of the next item of each user; `vocabulary` encodes `evaluation`.
+
+    Args:
+        with_trend: what is added to a scorer of `vocabulary`.
+    """
     asked = next_item(evaluation)
     adapted = VocabularyAdapter(scorer, scorer.vocabulary, vocabulary)
-    ranks = target_ranks(adapted, asked, filter_seen=not evaluation.repeats)
+    ranks = target_ranks(with_trend(adapted), asked, filter_seen=not evaluation.repeats)
     return float(accuracy(ranks, asked.targets.cu_seqlens, LIST_LENGTH)["ndcg@10"].mean())
 
 
@@ -201,16 +217,21 @@ def _known_to_both(
 
 
 def _scores_of_first_items(
-    refitted: Recommender, evaluated: Recommender, histories: PackedSequences, repeats: bool
+    refitted: Recommender,
+    evaluated: Recommender,
+    histories: PackedSequences,
+    bonus: np.ndarray,
+    repeats: bool,
 ) -> np.ndarray:
     """(n, 2): what the evaluated model and the refit score the evaluated model's first items."""
     before = VocabularyAdapter(evaluated, evaluated.vocabulary, refitted.vocabulary)
     _, asked = _known_to_both(refitted, evaluated, histories)
     pairs = [np.zeros((0, 2))]
     for block in score_blocks(before, asked, filter_seen=not repeats):
+        block.scores = block.scores + torch.from_numpy(bonus).to(block.scores.device)
         items, scores = block.top_k(ALIGNED_ITEMS)
         rows = np.arange(block.start, block.stop)
-        again = refitted.logits(asked.select(rows)).cpu().numpy()
+        again = refitted.logits(asked.select(rows)).cpu().numpy() + bonus
         again = np.take_along_axis(again, items, axis=1)
         both = np.isfinite(scores) & np.isfinite(again)
         pairs.append(np.stack([scores[both], again[both]], axis=1))

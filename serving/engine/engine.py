@@ -19,6 +19,7 @@ from sasrec.off_policy.calibration import FILE as CALIBRATION
 from sasrec.off_policy.calibration import Calibration
 from serving.engine.index import accurate_index
 from serving.engine.items import load_items
+from serving.engine.live_trend import LiveTrend
 from serving.engine.ranking import ExactRanking, IndexRanking, Ranking, score, top_candidates
 from serving.registry.store import MANIFEST
 
@@ -27,7 +28,7 @@ SCORES_AT_ONCE = 8_000_000  # of a batch: 32 MB
 
 
 class Engine:
-    """A version in memory, ready to answer. Immutable, so requests may share it.
+    """A version in memory, ready to answer. Requests share it: only its trend's counts move.
 
     Args:
         directory: a registered version.
@@ -38,6 +39,7 @@ class Engine:
         repeats: whether items of the history are shown unless a request says otherwise, as the
             model was judged.
         index_recall: recall@100 of the index; None without one.
+        trend: what recent counts add to the scores; None for a version without a trend.
     """
 
     def __init__(self, directory: Path, *, index_above: int | None = None) -> None:
@@ -49,6 +51,7 @@ class Engine:
         self.roles = Roles.parse(metadata.get("event_roles", {}))
         self.repeats = repeats_allowed(metadata.get("split", {}))
         self.items = load_items(directory, self.vocabulary)
+        self.trend = LiveTrend.load(Path(directory), self.vocabulary, self.items.popularity)
         calibrated = (Path(directory) / CALIBRATION).exists()
         self._calibration = Calibration.load(Path(directory)) if calibrated else None
         self._index, self.index_recall = None, None
@@ -92,9 +95,15 @@ class Engine:
         hidden = self._encode(item_ids, timestamps)
         if hidden is None:
             return None
+        now = None if self.trend is None else self.trend.now
         if self._index is not None:
-            return IndexRanking(hidden, self._encoder.matrix, self._index)
-        return ExactRanking(self._score_all(hidden))
+            return IndexRanking(hidden, self._encoder.matrix, self._index, now)
+        return ExactRanking(self._score_all(hidden, None if now is None else now.bonus))
+
+    def rank_popular(self) -> Ranking:
+        """The catalogue by what everybody meets lately, for a history that says nothing."""
+        popular = self.items.popularity if self.trend is None else self.trend.now.popularity
+        return ExactRanking(popular)
 
     def rank_batch(
         self, histories: Sequence[tuple[Sequence[str], Sequence[int]]]
@@ -116,14 +125,17 @@ class Engine:
     def _rankings(self, hidden: torch.Tensor) -> Iterator[Ranking]:
         """The catalogue for each of (B, dim) states; scores are computed block by block."""
         matrix = self._encoder.matrix
+        now = None if self.trend is None else self.trend.now
         if self._index is not None:
-            yield from (IndexRanking(state, matrix, self._index) for state in hidden)
+            yield from (IndexRanking(state, matrix, self._index, now) for state in hidden)
             return
         for block in hidden.split(max(1, SCORES_AT_ONCE // len(matrix))):
             with torch.inference_mode():
-                scores = block @ matrix.T
-                scores[:, PADDING] = -torch.inf
-            yield from map(ExactRanking, scores.numpy())
+                scores = (block @ matrix.T).numpy()
+            if now is not None and now.bonus is not None:
+                scores += now.bonus
+            scores[:, PADDING] = -np.inf
+            yield from map(ExactRanking, scores)
 
     def similar(self, item_id: str, eligible: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The eligible items whose embeddings point most nearly where this item's does.
@@ -153,18 +165,22 @@ class Engine:
         return np.maximum(np.linalg.norm(self._encoder.matrix.numpy(), axis=1), 1e-12)
 
     def scores(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> np.ndarray:
-        """(V + 1,) float32 scores of the next item; -inf for padding, 0 without a known item.
+        """(V + 1,) float32 scores of the next item; -inf for padding.
+
+        Without a known item in the history the model says 0 of every item, and the trend decides.
 
         Args:
             item_ids: the history, oldest first, unknown items included.
             timestamps: microseconds since the epoch, one per item.
         """
         hidden = self._encode(item_ids, timestamps)
+        bonus = None if self.trend is None else self.trend.now.bonus
         if hidden is None:
-            scores = np.zeros(len(self.vocabulary) + 1, dtype=np.float32)
+            size = len(self.vocabulary) + 1
+            scores = np.zeros(size, dtype=np.float32) if bonus is None else bonus.copy()
             scores[PADDING] = -np.inf
             return scores
-        return self._score_all(hidden)
+        return self._score_all(hidden, bonus)
 
     def _encode(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> torch.Tensor | None:
         indices = self.vocabulary.encode(item_ids)
@@ -175,8 +191,10 @@ class Engine:
         with torch.inference_mode():
             return self._encoder.encode(torch.from_numpy(indices[known]), torch.from_numpy(seconds))
 
-    def _score_all(self, hidden: torch.Tensor) -> np.ndarray:
+    def _score_all(self, hidden: torch.Tensor, bonus: np.ndarray | None) -> np.ndarray:
         scores = score(self._encoder.matrix, hidden)
+        if bonus is not None:
+            scores += bonus
         scores[PADDING] = -np.inf
         return scores
 

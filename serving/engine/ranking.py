@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from serving.engine.index import OVERSAMPLING, RECALL_AT, Index
+from serving.engine.live_trend import Now
 
 # Of the items wanted, how many times as many the filters must leave of what an index found.
 LEAST_LEFT = 5
@@ -52,24 +53,36 @@ class IndexRanking:
     Args:
         hidden: (dim,) of the newest event.
         matrix: (V + 1, dim) output embeddings; the index is of these.
+        now: what recent counts add; None for nothing. The index knows the model alone, so the items
+            that trend the most are scored beside what it finds.
     """
 
-    def __init__(self, hidden: Tensor, matrix: Tensor, index: Index) -> None:
+    def __init__(
+        self, hidden: Tensor, matrix: Tensor, index: Index, now: Now | None = None
+    ) -> None:
         self._hidden = hidden
         self._matrix = matrix
         self._index = index
+        self._bonus = None if now is None else now.bonus
+        self._trending = None if now is None or now.bonus is None else now.trending
 
     def best(self, eligible: np.ndarray, n: int) -> np.ndarray:
         """As `Ranking` has it, but for the few items that the index misses."""
         found = self._index.search(self._hidden, OVERSAMPLING * max(n, RECALL_AT))
+        if self._trending is not None:
+            found = np.union1d(found, self._trending)
         found = found[eligible[found]]
         if len(found) < LEAST_LEFT * n:
-            return top_candidates(score(self._matrix, self._hidden), eligible, n)
+            scores = score(self._matrix, self._hidden)
+            return top_candidates(
+                scores if self._bonus is None else scores + self._bonus, eligible, n
+            )
         return found[np.lexsort((found, -self.scores(found)))[:n]]
 
     def scores(self, items: np.ndarray) -> np.ndarray:
         """As `Ranking` has it."""
-        return self._matrix.numpy()[items] @ self._hidden.numpy()
+        scores = self._matrix.numpy()[items] @ self._hidden.numpy()
+        return scores if self._bonus is None else scores + self._bonus[items]
 
 
 def score(matrix: Tensor, hidden: Tensor) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sasrec.off_policy.policy import Policy, Slate, draw_slate
 from serving.engine.engine import Engine
-from serving.engine.ranking import ExactRanking, Ranking
+from serving.engine.ranking import Ranking
 from serving.engine.request_history import History
 from serving.schemas import RecommendRequest
 
@@ -159,7 +159,7 @@ def _draw(
         exclude=[*request.exclude, *history.disliked],
         seen=() if repeats else history.item_ids,
     )
-    order = ranking or ExactRanking(engine.items.popularity)
+    order = ranking or engine.rank_popular()
     candidates = order.best(eligible, request.k if policy.temperature == 0 else num_candidates)
     seed = draw_seed(request_id)
     rng = np.random.default_rng(seed)

@@ -26,6 +26,7 @@ from sasrec.data.schema import TIMESTAMP
 from sasrec.data.vocabulary import PADDING
 from sasrec.off_policy.policy import GREEDY
 from sasrec.scoring.ranking import score_blocks
+from sasrec.scoring.trend import Trend
 from serving.engine.engine import Engine
 from serving.engine.golden import TOLERANCE
 from serving.engine.recommendation import recommend
@@ -80,11 +81,13 @@ def serving_parity(
         engine, settings, users, roles, int(pa.scalar(moment, TIMESTAMP).value), repeats
     )
     equal = []
+    bonus = _stored_bonus(model_dir, len(engine.vocabulary))
     for block in score_blocks(
         engine.recommender, offline.select(np.array(compared)), filter_seen=not repeats
     ):
-        best = block.scores.topk(min(ANSWER, len(engine.vocabulary)), dim=1).values
-        for scores, expected, items in zip(block.scores, best, served[block.rows], strict=True):
+        trending = block.scores + bonus
+        best = trending.topk(min(ANSWER, len(engine.vocabulary)), dim=1).values
+        for scores, expected, items in zip(trending, best, served[block.rows], strict=True):
             expected = expected[expected > -torch.inf]
             found = scores[torch.from_numpy(items)]
             equal.append(
@@ -97,6 +100,14 @@ def serving_parity(
         "users": len(users),
         "differing": differing[:NAMED],
     }
+
+
+def _stored_bonus(model_dir: Path, num_items: int) -> torch.Tensor:
+    """(V + 1,) what the counts that are stored with a model add to every score."""
+    trend = Trend.load(Path(model_dir))
+    if trend is None:
+        return torch.zeros(num_items + 1)
+    return torch.from_numpy(trend.bonus(trend.load_counts(Path(model_dir), num_items).counts))
 
 
 def _offline_histories(

@@ -69,6 +69,10 @@ class LiveModels:
         if pinned is None:
             self._thread.start()
 
+    def engines(self) -> list[Engine]:
+        """All versions that are loaded, with a role or about to have one."""
+        return list(self._loaded.values())
+
     def close(self) -> None:
         """Stop following."""
         self._stop.set()

@@ -37,6 +37,7 @@ from serving.settings import Settings
 from serving.worker.admission import Queue
 from serving.worker.errors import Busy, HistoryAway
 from serving.worker.hot_swap import LiveModels
+from serving.worker.trend_follower import TrendFollower
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class Worker:
         catch_up(store, unapplied(self._log.finished))
         self._history_writer = HistoryWriter(store)
         self._log_keeper = LogKeeper(store, settings.event_log_location)
+        self._trends = TrendFollower(store, self.models.engines)
+        self._trends.start()
         # One thread computes; the event loop stays free to accept, refuse and report.
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._queue = Queue(self._compute, settings.deadline_seconds)
@@ -82,6 +85,7 @@ class Worker:
         self._compute.shutdown()
         self._log.close()
         self._log_keeper.close()
+        self._trends.close()
         self._history_writer.close()
         self._histories.close()
 

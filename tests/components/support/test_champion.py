@@ -56,7 +56,7 @@ def test_a_refresh_trains_the_champion_s_recipe_and_a_run_its_own(home, model):
     champion, nightly = load_champion(home), build_config()
     quick = build_config(overrides=["refresh.enabled=true"])
     assert recipe_of(quick, champion) == SPARSE
-    assert recipe_of(nightly, champion) == Recipe(nightly.model, nightly.train)
+    assert recipe_of(nightly, champion) == Recipe(nightly.model, nightly.train, nightly.trend)
 
 
 @pytest.mark.parametrize(

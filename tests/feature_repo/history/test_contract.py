@@ -9,6 +9,7 @@ import time
 import pytest
 
 from feature_repo.history import RedisHistory, SQLiteHistory, StoredEvent
+from feature_repo.history.feed import BEGINNING, FedEvent
 
 LIMIT = 50
 
@@ -151,3 +152,59 @@ def _wait_for(acknowledged, count: int) -> None:
     while sum(acknowledged) < count:
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def fed(number: int) -> FedEvent:
+    return FedEvent(f"i{number % 7}", "view", number)
+
+
+def follow(store, after=BEGINNING, limit=64 * 3):
+    """All of the feed after a position, read in parts."""
+    events, more = [], True
+    while more:
+        part = store.feed(after, limit)
+        events += part.events
+        more, after = part.more, part.position
+    return events, after
+
+
+def test_the_feed_tells_once_what_was_appended_and_not_by_whom(store):
+    assert store.feed(BEGINNING, 10).events == []
+    for number in range(30):
+        store.append(f"u{number % 3}", event(number))
+        store.append(f"u{number % 3}", event(number))  # sent again
+    events, position = follow(store)
+    assert sorted(events) == sorted(fed(number) for number in range(30))
+    assert "u1" not in str(events)
+    store.append("u", event(31))
+    events, end = follow(store, position)
+    assert events == [fed(31)]
+    assert follow(store, end) == ([], end)
+
+
+def test_what_a_full_history_does_not_take_is_not_in_the_feed(store):
+    for number in range(LIMIT + 20):
+        store.append("u", event(number))
+    store.append("u", event(3))
+    assert len(follow(store)[0]) == LIMIT + 20
+
+
+def test_a_feed_is_bounded(location):
+    store = (RedisHistory if isinstance(location, str) else SQLiteHistory)(location, feed_limit=500)
+    store.clear()
+    store.append_many((f"u{number % 500}", event(number)) for number in range(12_000))
+    # Redis trims whole nodes of about a hundred entries in each of its shards.
+    most = 64 * 120 if isinstance(location, str) else 500 + 1000
+    assert 500 <= len(follow(store)[0]) <= most
+    store.close()
+
+
+def test_an_emptied_store_begins_another_generation(store):
+    store.append("u", event(1))
+    before = store.feed(BEGINNING, 10)
+    assert store.feed(before.position, 10).generation == before.generation
+    store.clear()
+    store.append("u", event(1))
+    after = store.feed(BEGINNING, 10)
+    assert after.generation != before.generation
+    assert after.events == [fed(1)]

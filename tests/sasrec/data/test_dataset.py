@@ -210,3 +210,15 @@ def test_weights_that_make_no_sense_are_refused(tmp_path, weights, problem):
     pq.write_table(pa.table(columns), tmp_path / "interactions")
     with pytest.raises(DataError, match=problem):
         read_event_weights(tmp_path / "interactions")
+
+
+def test_users_ask_at_their_fold_s_cut(shop, tmp_path):
+    cut, histories = shop
+    SequenceDataset.from_histories(cut, histories).save(tmp_path)
+    for data in (SequenceDataset.from_histories(cut, histories), SequenceDataset.load(tmp_path)):
+        for fold, moment in ((data.validation, cut.t1), (data.test, cut.t2)):
+            asked = set(fold.histories.select(np.arange(3)).moments.tolist())
+            assert asked == {int(moment.timestamp()) * 1_000_000}
+            assert fold.histories.timestamps.max() < min(asked) <= fold.targets.timestamps.min()
+    with pytest.raises(ValueError, match="not known when"):
+        _ = data.train.moments

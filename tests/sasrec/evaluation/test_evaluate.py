@@ -13,6 +13,7 @@ from sasrec.evaluation.result import (
     MODEL,
     ORDER_SHUFFLED,
     USER_METRICS,
+    WITHOUT_TREND,
     Evaluation,
 )
 from tests.sasrec.markov_world import ITEMS, World
@@ -51,6 +52,13 @@ def test_a_model_that_uses_the_order_loses_without_it(evaluation):
     ndcg = {role: figures["ndcg@10"] for role, figures in evaluation.metrics.items()}
     assert ndcg[ORDER_SHUFFLED] < 0.8 * ndcg[MODEL]
     assert evaluation.baselines == ["popularity", "recent popularity", "bigram Markov"]
+
+
+def test_the_model_without_its_trend_is_scored_beside_it_and_nothing_to_beat(world):
+    better, alone = world.model(0.1), world.model(0.5)
+    found = world.evaluate(better, baselines=world.baselines(), without_trend=alone)
+    assert found.metrics[WITHOUT_TREND]["ndcg@10"] < found.metrics[MODEL]["ndcg@10"]
+    assert WITHOUT_TREND not in found.baselines
 
 
 def test_headline_is_the_first_target_and_window_is_all_of_them(world):

@@ -35,6 +35,17 @@ def test_recent_popularity_counts_the_last_week_then_all_time():
     assert order[:3].tolist() == [3, 1, 2]
 
 
+def test_recent_popularity_as_of_a_moment_counts_what_was_not_trained_on_and_nothing_later():
+    train = packed([[1, 1, 1, 2]], [0, 1, 2, 3])
+    now = 20 * DAY
+    times = np.array([now - 7 * DAY, now - 1, now - 7 * DAY - 1, now, now + 1])
+    events = [(np.array([3, 3, 4, 5, 5]), times)]
+    baseline = RecentPopularity.as_of(now, events, train, NUM_ITEMS)
+    scores = baseline.logits(packed([[1]]))[0].tolist()
+    assert scores[3] == 2
+    assert scores[1] > scores[2] > scores[4] == scores[5] == 0
+
+
 def test_recent_popularity_needs_an_event():
     with pytest.raises(DataError, match="training histories hold no event"):
         RecentPopularity(packed([[]]), NUM_ITEMS)

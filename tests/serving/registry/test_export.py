@@ -13,6 +13,8 @@ from sasrec.model.config import ModelConfig
 from sasrec.model.item_features import ItemFeatures
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
+from sasrec.scoring.decayed_counts import DecayedCounts
+from sasrec.scoring.trend import Trend
 from serving.registry import RegistryError, export
 from serving.registry.__main__ import app
 from tests.serving.sites import ITEM_IDS, NUM_ITEMS
@@ -63,6 +65,23 @@ def test_scores_equal_the_model_s_at_every_length(tmp_path, options):
         cu_seqlens = np.array([0, length], dtype=np.int32)
         expected = recommender.logits(PackedSequences(items, cu_seqlens, seconds * 10**6))[0]
         np.testing.assert_allclose(scores[1:], expected[1:].numpy(), atol=1e-4, rtol=0)
+
+
+def test_a_trend_s_counts_are_an_input(tmp_path):
+    recommender = save(tmp_path / "model", {})
+    trend = Trend((3600.0, 86_400.0), (0.5, -0.25))
+    trend.save(tmp_path / "model", DecayedCounts(NUM_ITEMS, trend.half_lives, 0))
+    assert export.export_onnx(tmp_path / "model", tmp_path / "out") < 1e-4
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    assert session.get_modelmeta().custom_metadata_map["half_lives"] == "[3600.0, 86400.0]"
+    counts = np.zeros((2, NUM_ITEMS + 1), dtype=np.float32)
+    counts[:, 7] = 20
+    items = np.array([1, 2])
+    [scores] = session.run(None, {"items": items, "seconds": items, "counts": counts})
+    history = PackedSequences(items, np.array([0, 2], dtype=np.int32), items)
+    alone = recommender.logits(history)[0].numpy()
+    np.testing.assert_allclose(scores[1:], (alone + trend.bonus(counts))[1:], atol=1e-4)
+    assert scores[7] - alone[7] == pytest.approx(0.25 * np.log(21), abs=1e-4)
 
 
 def test_a_file_that_disagrees_is_refused_and_removed(tmp_path, monkeypatch):

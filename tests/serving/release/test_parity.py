@@ -10,9 +10,11 @@ from feature_repo.history import StoredEvent, open_history
 from feature_repo.publish import publish
 from sasrec.data.roles import Roles
 from sasrec.data.schema import INTERACTIONS
+from sasrec.scoring.decayed_counts import DecayedCounts
+from sasrec.scoring.trend import Trend
 from serving.release.parity import serving_parity
 from serving.settings import Settings
-from tests.serving.sites import ITEM_IDS, save_model
+from tests.serving.sites import ITEM_IDS, NUM_ITEMS, save_model
 
 AS_OF = datetime(2026, 1, 10, tzinfo=UTC)
 USERS = [f"user-{n}" for n in range(12)]
@@ -56,6 +58,15 @@ def test_stored_users_get_what_the_model_gives_offline(settings, model_dir):
     for repeats in (False, True):
         got = serving_parity(model_dir, settings, [*USERS, "stranger"], repeats=repeats)
         assert got == {"agreement": 1.0, "users": len(USERS), "differing": []}
+
+
+def test_a_trend_is_part_of_both_answers(settings, model_dir):
+    trend = Trend((3600.0, 86_400.0), (8.0, -2.0))
+    counts = DecayedCounts(NUM_ITEMS, trend.half_lives, 0)
+    counts.add(np.arange(1, 30), np.zeros(29, dtype=np.int64))
+    trend.save(model_dir, counts)
+    got = serving_parity(model_dir, settings, USERS)
+    assert got == {"agreement": 1.0, "users": len(USERS), "differing": []}
 
 
 def test_what_happened_after_the_publish_is_no_difference(settings, model_dir):

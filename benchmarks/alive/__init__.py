@@ -1,0 +1,1 @@
+"""What a site gains that is alive between its runs."""
