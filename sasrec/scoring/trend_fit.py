@@ -215,7 +215,9 @@ class _Users:
     def _blocks(self) -> Iterable[ScoreBlock]:
         if self._held is not None:
             return self._held
-        blocks = score_blocks(self._scorer, self._evaluation.histories, filter_seen=not self._evaluation.repeats)
+        blocks = score_blocks(
+            self._scorer, self._evaluation.histories, filter_seen=not self._evaluation.repeats
+        )
         if len(self._evaluation) * self._counts.num_items > KEPT_SCORES:
             return blocks
         self._held = list(blocks)
