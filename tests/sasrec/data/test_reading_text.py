@@ -51,9 +51,9 @@ def table(delimiter: str, quote: str = "", end: str = "\n") -> str:
         "UTF-16 with a mark": ("a.csv", table("\t").encode("utf-16")),
         "UTF-16 without": ("a.csv", table("\t").encode("utf-16-be")),
         "upper case": ("EVENTS.CSV", GOOD.encode()),
-        "gzip": ("a.csv.gz", gzip.compress(GOOD.encode())),
-        "gzip, in upper case": ("A.TSV.GZ", gzip.compress(table("\t").encode())),
-        "gzip without the name": ("a.csv", gzip.compress(GOOD.encode())),
+        "gzip": ("a.csv.gz", gzip.compress(GOOD.encode(), mtime=0)),
+        "gzip, in upper case": ("A.TSV.GZ", gzip.compress(table("\t").encode(), mtime=0)),
+        "gzip without the name": ("a.csv", gzip.compress(GOOD.encode(), mtime=0)),
         "no header, dates": ("a.csv", b"ann,a1,2023-11-14T22:13:20\nann,a2,2023-11-14T22:14:20\n"
             b"bob,a1,2023-11-14T22:15:20\n"),
         "JSON Lines": (
@@ -78,8 +78,12 @@ def test_dialects_read_alike(tmp_path, name, content):
 @pytest.mark.parametrize("name", ["Interactions.CSV", "interactions.csv.gz", "U.DATA.gz"])
 def test_a_folder_finds_files_in_either_case_and_compressed(tmp_path, name):
     content = GOOD.encode() if "csv" in name.lower() else table("\t").encode()
-    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
-    (tmp_path / "ITEMS.csv.GZ").write_bytes(gzip.compress(b"item_id,title\na1,One\na2,Two\n"))
+    (tmp_path / name).write_bytes(
+        gzip.compress(content, mtime=0) if name.endswith("gz") else content
+    )
+    (tmp_path / "ITEMS.csv.GZ").write_bytes(
+        gzip.compress(b"item_id,title\na1,One\na2,Two\n", mtime=0)
+    )
     source = load(tmp_path)
     assert rows(source) == ROWS
     assert source.items["title"].to_pylist() == ["One", "Two"]
@@ -187,7 +191,11 @@ def test_published_titles_in_utf8_and_latin_1(tmp_path):
         ),
         "a workbook": ("a.csv", b"PK\x03\x04rest", "not text but a zip archive or an Excel"),
         "Parquet by another name": ("a.csv", b"PAR1rest", "not text but Parquet"),
-        "half a gzip": ("a.csv.gz", gzip.compress(GOOD.encode())[:-12], "cannot be read .*again"),
+        "half a gzip": (
+            "a.csv.gz",
+            gzip.compress(GOOD.encode(), mtime=0)[:-12],
+            "cannot be read .*again",
+        ),
         "no gzip inside": ("a.parquet.gz", b"", "Parquet compresses itself"),
         "no JSON": ("a.jsonl", '{"user": 1}\n{"user\n', r"row 1 \(line 2\) is not a JSON object"),
         "a JSON array": ("a.jsonl", "[1, 2]\n", r"row 0 .* is not a JSON object: '\[1, 2\]'"),
