@@ -221,7 +221,7 @@ def parquet_bytes() -> bytes:
 
 
 GOOD["events.parquet"] = parquet_bytes()
-GOOD["events.csv.gz"] = gzip.compress(GOOD["events.csv"], mtime=0, mtime=0)
+GOOD["events.csv.gz"] = gzip.compress(GOOD["events.csv"], mtime=0)
 CHANGES = st.lists(
     st.tuples(
         st.sampled_from(["set", "insert", "delete", "cut", "repeat"]),

@@ -25,9 +25,14 @@ def table(delimiter: str, quote: str = "", end: str = "\n") -> str:
     return "".join(delimiter.join(f"{quote}{f}{quote}" for f in line) + end for line in lines)
 
 
+def named(cases):
+    """Cases under their names: a content that is no text would be another in every process."""
+    return [pytest.param(*case, id=name) for name, case in cases.items()]
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
-    {
+    named({
         "semicolons, quoted": ("a.csv", table(";", '"').encode()),
         "tabs, quoted": ("a.tsv", table("\t", '"').encode()),
         "pipes": ("a.csv", table("|").encode()),
@@ -68,7 +73,7 @@ def table(delimiter: str, quote: str = "", end: str = "\n") -> str:
                 )
             ),
         ),
-    }.values(),
+    }),
 )  # fmt: skip
 def test_dialects_read_alike(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
@@ -161,66 +166,76 @@ def test_published_titles_in_utf8_and_latin_1(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
-    {
-        "a short row": ("a.csv", GOOD + "x,y\n", r"row 3: Expected 3 columns, got 2: 'x,y'; "),
-        "a long row": ("a.csv", GOOD + "x,y,1700000000,9\n", r"row 3: Expected 3 columns, got 4"),
-        "a short row among quotes": ("a.csv", GOOD + '"x",y\n', "row 3: Expected 3 .* got 2"),
-        "a comment in between": ("a.csv", GOOD + "# end\n", "row 3: Expected 3 columns, got 1"),
-        "two files in one": ("a.csv", GOOD + GOOD, "row 3 repeats the header; remove"),
-        "one name twice": (
-            "a.csv",
-            GOOD.replace("timestamp", "item_id"),
-            "two columns are named 'item_id'; rename one",
-        ),
-        "lines lost in quotes": (
-            "a.csv",
-            HEADER + 'u,"x,1700000000\nu,y",1700000001\n',
-            "has 1 rows if its quotes enclose line breaks and others if they are text",
-        ),
-        "a lone carriage return": ("a.csv", GOOD + "x\r,y,1700000000\n", "line 5 holds a carr"),
-        "not UTF-8": (
-            "a.csv",
-            GOOD.encode() + b"\xe9,a,1700000000\n",
-            r"line 5 is not UTF-8 .*xe9",
-        ),
-        "NUL": ("a.csv", GOOD + "x,y\0,1700000000\n", "line 5 holds a NUL byte"),
-        "many columns, no header": (
-            "a.tsv",
-            "u\t2023-11-14T22:13:20Z\ta\tb\tc\n",
-            "no header, and 5 columns could mean anything; add a header line",
-        ),
-        "a workbook": ("a.csv", b"PK\x03\x04rest", "not text but a zip archive or an Excel"),
-        "Parquet by another name": ("a.csv", b"PAR1rest", "not text but Parquet"),
-        "half a gzip": (
-            "a.csv.gz",
-            gzip.compress(GOOD.encode(), mtime=0)[:-12],
-            "cannot be read .*again",
-        ),
-        "no gzip inside": ("a.parquet.gz", b"", "Parquet compresses itself"),
-        "no JSON": ("a.jsonl", '{"user": 1}\n{"user\n', r"row 1 \(line 2\) is not a JSON object"),
-        "a JSON array": ("a.jsonl", "[1, 2]\n", r"row 0 .* is not a JSON object: '\[1, 2\]'"),
-        "half a character": (
-            "a.jsonl",
-            '{"user": "é"}\n{"user": "\\ud800"}\n',
-            "column 'user' at row 1 holds half a character",
-        ),
-        "nothing but comments": ("a.csv", "# a\n# b\n", "the file is empty"),
-        "other ids": (
-            "a.csv",
-            HEADER + "7.65612E+16,a,1700000000\n",
-            "'user_id' at row 0 is 7.65612E.16: a spreadsheet has cut these digits",
-        ),
-        "long ids": (
-            "a.csv",
-            GOOD + f"x,{'y' * 257},1700000000\n",
-            "'item_id' at row 3 has 257 characters, ids at most 256",
-        ),
-        "words for numbers": (
-            "a.csv",
-            "user,item,ts,rating\nu,i,1700000000,PG-13\n",
-            "'rating' at row 0 is not a number: 'PG-13'; --column value= leaves the column out",
-        ),
-    }.values(),
+    named(
+        {
+            "a short row": ("a.csv", GOOD + "x,y\n", r"row 3: Expected 3 columns, got 2: 'x,y'; "),
+            "a long row": (
+                "a.csv",
+                GOOD + "x,y,1700000000,9\n",
+                r"row 3: Expected 3 columns, got 4",
+            ),
+            "a short row among quotes": ("a.csv", GOOD + '"x",y\n', "row 3: Expected 3 .* got 2"),
+            "a comment in between": ("a.csv", GOOD + "# end\n", "row 3: Expected 3 columns, got 1"),
+            "two files in one": ("a.csv", GOOD + GOOD, "row 3 repeats the header; remove"),
+            "one name twice": (
+                "a.csv",
+                GOOD.replace("timestamp", "item_id"),
+                "two columns are named 'item_id'; rename one",
+            ),
+            "lines lost in quotes": (
+                "a.csv",
+                HEADER + 'u,"x,1700000000\nu,y",1700000001\n',
+                "has 1 rows if its quotes enclose line breaks and others if they are text",
+            ),
+            "a lone carriage return": ("a.csv", GOOD + "x\r,y,1700000000\n", "line 5 holds a carr"),
+            "not UTF-8": (
+                "a.csv",
+                GOOD.encode() + b"\xe9,a,1700000000\n",
+                r"line 5 is not UTF-8 .*xe9",
+            ),
+            "NUL": ("a.csv", GOOD + "x,y\0,1700000000\n", "line 5 holds a NUL byte"),
+            "many columns, no header": (
+                "a.tsv",
+                "u\t2023-11-14T22:13:20Z\ta\tb\tc\n",
+                "no header, and 5 columns could mean anything; add a header line",
+            ),
+            "a workbook": ("a.csv", b"PK\x03\x04rest", "not text but a zip archive or an Excel"),
+            "Parquet by another name": ("a.csv", b"PAR1rest", "not text but Parquet"),
+            "half a gzip": (
+                "a.csv.gz",
+                gzip.compress(GOOD.encode(), mtime=0)[:-12],
+                "cannot be read .*again",
+            ),
+            "no gzip inside": ("a.parquet.gz", b"", "Parquet compresses itself"),
+            "no JSON": (
+                "a.jsonl",
+                '{"user": 1}\n{"user\n',
+                r"row 1 \(line 2\) is not a JSON object",
+            ),
+            "a JSON array": ("a.jsonl", "[1, 2]\n", r"row 0 .* is not a JSON object: '\[1, 2\]'"),
+            "half a character": (
+                "a.jsonl",
+                '{"user": "é"}\n{"user": "\\ud800"}\n',
+                "column 'user' at row 1 holds half a character",
+            ),
+            "nothing but comments": ("a.csv", "# a\n# b\n", "the file is empty"),
+            "other ids": (
+                "a.csv",
+                HEADER + "7.65612E+16,a,1700000000\n",
+                "'user_id' at row 0 is 7.65612E.16: a spreadsheet has cut these digits",
+            ),
+            "long ids": (
+                "a.csv",
+                GOOD + f"x,{'y' * 257},1700000000\n",
+                "'item_id' at row 3 has 257 characters, ids at most 256",
+            ),
+            "words for numbers": (
+                "a.csv",
+                "user,item,ts,rating\nu,i,1700000000,PG-13\n",
+                "'rating' at row 0 is not a number: 'PG-13'; --column value= leaves the column out",
+            ),
+        }
+    ),
 )
 def test_what_is_refused_says_where_and_what_to_do(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
