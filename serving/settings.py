@@ -29,7 +29,7 @@ class Settings(BaseSettings):
         default=None, description="Where events are logged; else a folder of the site."
     )
     history_length: int = Field(
-        default=200, ge=1, le=1000, description="Newest events that a request reads."
+        default=200, ge=1, le=1000, description="Newest positive events that are encoded."
     )
     workers: int = Field(default=1, ge=1, le=64, description="Server processes.")
 

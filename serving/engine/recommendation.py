@@ -130,7 +130,7 @@ def _draw(
     eligible = engine.eligible(
         category=request.category,
         exclude=[*request.exclude, *history.disliked],
-        seen=() if request.allow_repeats else history.item_ids,
+        seen=() if request.allow_repeats else [*history.older, *history.item_ids],
     )
     order = ranking or ExactRanking(engine.items.popularity)
     candidates = order.best(eligible, request.k if policy.temperature == 0 else num_candidates)

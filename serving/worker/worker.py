@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from feature_repo.history import open_history
-from feature_repo.history.protocol import LIMIT
 from feature_repo.online import OnlineHistory, Unavailable
+from feature_repo.tables import HISTORY_LIMIT
 from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
 from serving.engine.engine import Engine
@@ -90,14 +90,12 @@ class Worker:
         Raises:
             HistoryAway: the store does not answer.
         """
-        roles, length = (engine or self.models.current.champion).roles, self.settings.history_length
-        # Events of other roles may lie between the positive ones.
-        events = max(length, LIMIT) if roles.negative or roles.ignored else length
         try:
-            found = await self._histories.latest(user_id, events)
+            found = await self._histories.latest(user_id, HISTORY_LIMIT)
         except Unavailable as error:
             raise HistoryAway(str(error)) from None
-        return by_role(found, roles, length)
+        roles = (engine or self.models.current.champion).roles
+        return by_role(found, roles, self.settings.history_length)
 
     def status(self) -> ServingStatus:
         """What this worker serves."""

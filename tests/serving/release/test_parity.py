@@ -1,5 +1,6 @@
 """The serving path and the offline model agree on stored users, and it shows when they do not."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,6 +11,7 @@ from feature_repo.history import StoredEvent, open_history
 from feature_repo.publish import publish
 from sasrec.data.roles import Roles
 from sasrec.data.schema import INTERACTIONS
+from serving.engine.request_history import by_role
 from serving.release.parity import serving_parity
 from serving.settings import Settings
 from tests.serving.sites import ITEM_IDS, save_model
@@ -55,6 +57,16 @@ def model_dir(tmp_path):
 def test_stored_users_get_what_the_model_gives_offline(settings, model_dir):
     got = serving_parity(model_dir, settings, [*USERS, "stranger"])
     assert got == {"agreement": 1.0, "users": len(USERS), "differing": []}
+
+
+def test_a_history_longer_than_what_is_encoded_is_excluded_as_a_whole(
+    settings, model_dir, monkeypatch
+):
+    def forgetful(*arguments):
+        return replace(by_role(*arguments), older=[])
+
+    monkeypatch.setattr("serving.release.parity.by_role", forgetful)
+    assert serving_parity(model_dir, settings, USERS)["agreement"] < 1
 
 
 def test_what_happened_after_the_publish_is_no_difference(settings, model_dir):
