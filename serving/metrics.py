@@ -69,6 +69,7 @@ EXPLORATION_CONFIGURED = Gauge(
     multiprocess_mode="livemax",
 )
 EVENTS = Counter("reco_events_total", "Events acknowledged as durable.")
+ITEM_UPDATES = Counter("reco_item_updates_total", "Changes of items acknowledged as durable.")
 EVENT_DURABLE = Histogram(
     "reco_event_durable_seconds",
     "From taking events to having them on disk.",

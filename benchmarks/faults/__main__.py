@@ -17,6 +17,7 @@ import typer
 from benchmarks.faults.disk import fail_fsync, fill_disk
 from benchmarks.faults.history_away import take_history_away
 from benchmarks.faults.hostile import hostile_bodies, random_paths_and_users, read_by_schema
+from benchmarks.faults.item_kills import kill_while_items_change
 from benchmarks.faults.kills import kill_under_load
 from benchmarks.faults.site import make_site
 from benchmarks.faults.swap import swap_under_load
@@ -27,6 +28,7 @@ RESULT = Path(__file__).parents[1] / "results" / "faults.json"
 FAULTS: dict[str, Callable[..., dict[str, Any]]] = {
     "swap": partial(swap_under_load, swaps=20, rollbacks=4),
     "kills": partial(kill_under_load, kills=100, whole_server_every=2),
+    "item_kills": partial(kill_while_items_change, kills=40, whole_server_every=2),
     "history_away": partial(take_history_away, seconds=15.0),
     "disk_full": partial(fill_disk, refusals=500),
     "fsync_fails": partial(fail_fsync, refusals=500),
@@ -51,6 +53,9 @@ def targets(name: str, result: Result) -> dict[str, bool]:
         "kills": lambda r: {
             "0 acknowledged events lost": not r["lost_from_the_log"] + r["lost_from_histories"],
             "0 applied twice": r["applied_twice"] == 0,
+        },
+        "item_kills": lambda r: {
+            "0 acknowledged changes of items lost": not r["lost_from_the_log"] + r["not_served"],
         },
         "history_away": lambda r: {
             f"{kind}: {target}": held

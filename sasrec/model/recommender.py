@@ -1,7 +1,7 @@
 """A trained model with its vocabulary: recommends, scores, saves and loads."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,14 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
 from sasrec.errors import DataError, first_problem
 from sasrec.model.config import ModelConfig
 from sasrec.model.files import CONFIG, VOCABULARY, WEIGHTS
-from sasrec.model.item_features import ItemFeatures
+from sasrec.model.item_features import FeatureColumns, ItemFeatures
 from sasrec.model.sasrec import SASRec
 from sasrec.scoring.ranking import top_k
 
@@ -54,6 +55,7 @@ class Recommender:
                 "use the vocabulary that was saved with these weights"
             )
         self.model = model.eval()
+        self.feature_columns: FeatureColumns | None = None
         self.vocabulary = vocabulary
         self.histories = histories or {}
 
@@ -119,6 +121,25 @@ class Recommender:
             zip(self.vocabulary.decode(found[0, known]), scores[0, known].tolist(), strict=True)
         )
 
+    @torch.no_grad()
+    def row_of(self, item: Mapping[str, object]) -> Tensor | None:
+        """The row (dim,) of an item outside the vocabulary, by its features alone.
+
+        Args:
+            item: its values by column.
+
+        Returns:
+            None where the model has no item features, or the item no value that makes one.
+        """
+        features = self.model.item_embedding.features
+        if features is None or self.feature_columns is None:
+            return None
+        rows = self.feature_columns.rows(item, features.num_embeddings)
+        if not rows:
+            return None
+        row = features.weight[rows].mean(dim=0)
+        return F.normalize(row, dim=0) if self.model.item_embedding.cosine else row
+
     def save(self, directory: Path) -> None:
         """Write weights, configuration and vocabulary; the three files are all of the model."""
         directory = Path(directory)
@@ -148,7 +169,10 @@ class Recommender:
             vocabulary = Vocabulary.load(directory / VOCABULARY)
         except json.JSONDecodeError as error:
             raise DataError(f"{directory / VOCABULARY}: not valid JSON ({error})") from None
-        return cls(_load_model(directory / WEIGHTS, config), vocabulary)
+        recommender = cls(_load_model(directory / WEIGHTS, config), vocabulary)
+        if config.feature_buckets:
+            recommender.feature_columns = FeatureColumns.load(directory)
+        return recommender
 
 
 def _load_model(path: Path, config: ModelConfig) -> SASRec:

@@ -82,9 +82,9 @@ def draw_slate(
 ) -> Slate:
     """Draw up to `k` distinct items; fewer only when fewer are eligible.
 
-    The Plackett-Luce ranking is one Gumbel-top-k draw (Kool et al. 2019, section 2.3). Removing an item
-    that another part drew leaves the rest a Plackett-Luce ranking, since the exponential clocks
-    behind the Gumbel variables have no memory.
+    The Plackett-Luce ranking is one Gumbel-top-k draw (Kool et al. 2019, section 2.3). Removing an
+    item that another part drew leaves the rest a Plackett-Luce ranking, since the exponential
+    clocks behind the Gumbel variables have no memory.
 
     Args:
         candidates: (C,) int64 distinct item indices, all eligible.

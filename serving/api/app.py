@@ -10,12 +10,13 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from sasrec.errors import DataError
 from serving import metrics
-from serving.api import console
+from serving.api import catalogue, console
+from serving.api.bodies import parse, request_body
 from serving.api.errors import BODY_RESPONSES, RESPONSES, Refusal, install_handlers
 from serving.api.guard import Guard, Limits
 from serving.events.writer import LogUnavailable
@@ -23,6 +24,8 @@ from serving.registry import RegistryError
 from serving.schemas import (
     Events,
     EventsAccepted,
+    ItemIds,
+    Items,
     RecommendRequest,
     RecommendResponse,
 )
@@ -85,7 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
         methods=["POST"],
         response_model=RecommendResponse,
         responses=BODY_RESPONSES,
-        openapi_extra=_request_body("RecommendRequest"),
+        openapi_extra=request_body("RecommendRequest"),
     )
     app.add_api_route(
         "/v1/events",
@@ -94,8 +97,9 @@ def create_app(settings: Settings) -> FastAPI:
         status_code=202,
         response_model=EventsAccepted,
         responses=BODY_RESPONSES,
-        openapi_extra=_request_body("Events"),
+        openapi_extra=request_body("Events"),
     )
+    catalogue.add_routes(app)
     app.include_router(console.router, responses=RESPONSES)
     document = _openapi(app)
     app.openapi = lambda: document  # type: ignore[method-assign]
@@ -105,19 +109,6 @@ def create_app(settings: Settings) -> FastAPI:
 
 RECOMMEND_REQUEST = TypeAdapter(RecommendRequest)
 EVENTS: TypeAdapter[Events] = TypeAdapter(Events)
-
-
-async def parse(request: Request, schema: TypeAdapter[Any]) -> Any:
-    """The JSON body as `schema` has it.
-
-    Pydantic's own parser bounds nesting, refuses bad UTF-8, and is faster than going through dicts;
-    called here and not as a dependency, whose machinery costs more than the parsing.
-    """
-    try:
-        return schema.validate_json(await request.body())
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise Refusal(422, first["type"], ".".join(map(str, first["loc"])) or None) from None
 
 
 async def recommend(request: Request) -> Response:
@@ -149,21 +140,13 @@ def read_metrics() -> Response:
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _request_body(name: str) -> dict[str, Any]:
-    """The OpenAPI request body of a schema that FastAPI does not parse itself."""
-    reference = {"$ref": f"#/components/schemas/{name}"}
-    return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
-    }
-
-
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, request schemas and keys included."""
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     _, definitions = models_json_schema(
-        [(RecommendRequest, "validation"), (Events, "validation")],
+        [(schema, "validation") for schema in (RecommendRequest, Events, Items, ItemIds)],
         ref_template="#/components/schemas/{model}",
     )
     components = document["components"]

@@ -13,6 +13,7 @@ from sasrec.model.encoder import Encoder
 from sasrec.model.recommender import MICROSECONDS, Recommender
 from sasrec.off_policy.calibration import FILE as CALIBRATION
 from sasrec.off_policy.calibration import Calibration
+from sasrec.off_policy.policy import NO_ITEMS
 from serving.engine.index import accurate_index
 from serving.engine.items import load_items
 from serving.engine.ranking import ExactRanking, IndexRanking, Ranking, score
@@ -83,9 +84,11 @@ class Engine:
         hidden = self._encode(item_ids, timestamps)
         if hidden is None:
             return None
-        if self._index is not None:
-            return IndexRanking(hidden, self._encoder.matrix, self._index)
-        return ExactRanking(self._score_all(hidden))
+        return self._ranking(hidden)
+
+    def new_items(self, eligible: np.ndarray) -> np.ndarray:
+        """Indices (N,) int64 of the eligible items to show on purpose: none in a version alone."""
+        return NO_ITEMS
 
     def scores(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> np.ndarray:
         """(V + 1,) float32 scores of the next item; -inf for padding, 0 without a known item.
@@ -108,7 +111,16 @@ class Engine:
             return None
         seconds = np.asarray(timestamps, dtype=np.int64)[known] // MICROSECONDS
         with torch.inference_mode():
-            return self._encoder.encode(torch.from_numpy(indices[known]), torch.from_numpy(seconds))
+            rows = self._embed(indices[known])
+            return self._encoder.encode_rows(rows, torch.from_numpy(seconds))
+
+    def _embed(self, indices: np.ndarray) -> torch.Tensor:
+        return self._encoder.matrix[torch.from_numpy(indices)]
+
+    def _ranking(self, hidden: torch.Tensor) -> Ranking:
+        if self._index is not None:
+            return IndexRanking(hidden, self._encoder.matrix, self._index)
+        return ExactRanking(self._score_all(hidden))
 
     def _score_all(self, hidden: torch.Tensor) -> np.ndarray:
         scores = score(self._encoder.matrix, hidden)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sasrec.off_policy.policy import Policy, Slate, draw_slate
+from sasrec.off_policy.policy import NO_ITEMS, Policy, Slate, draw_slate
 from serving.engine.engine import Engine
 from serving.engine.ranking import ExactRanking, Ranking
 from serving.engine.request_history import History
@@ -83,6 +83,7 @@ class Recommendation:
             "scores": self.scores,
             "propensities": self.slate.propensities.tolist(),
             "explored": self.slate.explored.tolist(),
+            "introduced": self.slate.introduced.tolist(),
         }
 
 
@@ -136,7 +137,8 @@ def _draw(
     candidates = order.best(eligible, request.k if policy.temperature == 0 else num_candidates)
     seed = draw_seed(request_id)
     rng = np.random.default_rng(seed)
-    slate = draw_slate(candidates, order.scores(candidates), eligible, request.k, policy, rng)
+    new = engine.new_items(eligible) if policy.new_share else NO_ITEMS
+    slate = draw_slate(candidates, order.scores(candidates), eligible, request.k, policy, rng, new)
     unscored: list[float | None] = [None] * len(slate.items)
     shown = None if ranking is None else ranking.scores(slate.items)
     return Recommendation(

@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from feature_repo.catalogue import open_catalogue
+from feature_repo.event_codec import Record
 from feature_repo.history import open_history
 from feature_repo.online import OnlineHistory, Unavailable
 from feature_repo.tables import HISTORY_LIMIT
@@ -23,6 +25,7 @@ from serving.settings import Settings
 from serving.worker.admission import Queue
 from serving.worker.errors import HistoryAway
 from serving.worker.hot_swap import LiveModels
+from serving.worker.live_catalogue import LiveCatalogue
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +49,13 @@ class Worker:
         )
         settings.feature_store.mkdir(parents=True, exist_ok=True)
         store = open_history(settings.history_location)
+        catalogue = open_catalogue(settings.history_location)
         self._histories = OnlineHistory(settings.feature_store, store)
         self._log = EventLog(settings.event_log_location)
-        catch_up(store, unapplied(self._log.finished))
-        self._history_writer = HistoryWriter(store)
-        self._log_keeper = LogKeeper(store, settings.event_log_location)
+        catch_up(store, unapplied(self._log.finished), catalogue)
+        self._history_writer = HistoryWriter(store, catalogue)
+        self._log_keeper = LogKeeper(store, settings.event_log_location, catalogue)
+        self._catalogue = LiveCatalogue(catalogue)
         # One thread computes; the event loop stays free to accept, refuse and report.
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._queue = Queue(self._compute, settings.deadline_seconds)
@@ -66,6 +71,7 @@ class Worker:
         self._log.close()
         self._log_keeper.close()
         self._history_writer.close()
+        self._catalogue.close()
         self._histories.close()
 
     async def recommend(self, request: RecommendRequest) -> Recommendation:
@@ -79,6 +85,7 @@ class Worker:
             history, degraded = await self._history(request, engine)
             answer = await self._rank(engine, request, history, degraded)
         self._log.append_later(answer.impression(time.time_ns() // 1000))
+        self._catalogue.count(answer)
         metrics.observe_recommendation(answer)
         self._answered += 1
         self._degraded += answer.degraded is not None
@@ -128,8 +135,13 @@ class Worker:
     def _engine(self, user_id: str | None) -> Engine:
         snapshot = self.models.current
         if snapshot.challenger is not None and serves_challenger(user_id, self.settings):
-            return snapshot.challenger
-        return snapshot.champion
+            return self._catalogue.extend(snapshot.challenger)
+        return self._catalogue.extend(snapshot.champion)
+
+    @property
+    def champion(self) -> Engine:
+        """What serves most, with the live items."""
+        return self._catalogue.extend(self.models.current.champion)
 
     async def _rank(
         self, engine: Engine, request: RecommendRequest, history: History, degraded: str | None
@@ -164,11 +176,27 @@ class Worker:
         Raises:
             LogUnavailable: nothing was recorded.
         """
-        started = time.perf_counter()
         now = time.time_ns() // 1000
-        records = [event.record(received_at=now) for event in events]
+        await self._record([event.record(received_at=now) for event in events])
+        metrics.EVENTS.inc(len(events))
+
+    async def update_items(self, records: Sequence[Record]) -> None:
+        """Make item records durable, then visible: to this worker at once, then to every one.
+
+        Raises:
+            LogUnavailable: nothing was recorded.
+        """
+        await self._record(list(records))
+        metrics.ITEM_UPDATES.inc(len(records))
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(None, self._catalogue.refresh)
+        except Exception as error:  # they are durable: the store has them when it is back
+            logger.warning("catalogue: updates wait (%s)", type(error).__name__)
+
+    async def _record(self, records: list[Record]) -> None:
+        started = time.perf_counter()
         segment = await asyncio.wrap_future(self._log.append(records))
-        metrics.EVENTS.inc(len(records))
         metrics.EVENT_DURABLE.observe(time.perf_counter() - started)
         visible = asyncio.wrap_future(self._history_writer.append(records, segment))
         await asyncio.wait([visible], timeout=self.settings.deadline_seconds)
