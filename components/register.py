@@ -32,6 +32,7 @@ def register(
     from sasrec.data.current import CurrentHistories
     from sasrec.data.dataset import SequenceDataset
     from sasrec.evaluation.result import MODEL, Evaluation
+    from sasrec.model.item_features import FeatureColumns
     from serving.engine import golden
     from serving.engine.items import write_items
     from serving.monitoring.drift import TrainingSnapshot
@@ -49,6 +50,9 @@ def register(
             items=pq.read_table(items.path),
             interactions=pq.read_table(interactions.path, columns=["item_id", "timestamp"]),
         )
+        made_of = Path(current.path if told["refit"] else sequences.path)
+        if columns := FeatureColumns.load(made_of):
+            columns.save(model)  # so that a later item gets a row of its own features
         TrainingSnapshot.take(model, learned.histories).save(model)
         state = data_state.DataState.load(progress.run_dir)
         # A version is named by its files: what it knows and how it reads events belong to its name.

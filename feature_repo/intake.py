@@ -25,7 +25,8 @@ def main(
             now=datetime.now(UTC),
             retention=timedelta(days=retention),
         )
-    print(f"taken in: {taken.events:,} events, {taken.slots:,} slots")
+    items = f", {taken.items:,} changes of items" if taken.items else ""
+    print(f"taken in: {taken.events:,} events, {taken.slots:,} slots{items}")
     if taken.repeated:
         print(f"left out: {taken.repeated:,} × repeated")
     for reason, records in sorted(taken.quarantined.items()):

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,9 +175,14 @@ def merge(snapshot: UserHistory, tail: list[StoredEvent], n: int) -> UserHistory
     equal events dropped, ties separated by 1 us. The tail is cleaned alike, so that an event has
     the same time in both.
     """
+    # What is older than all of the tail is as it was: a long snapshot costs a slice.
+    same = bisect_left(snapshot.timestamps, tail[0].timestamp) if tail else len(snapshot.timestamps)
     events = set(
         zip(
-            snapshot.timestamps[-n:], snapshot.event_types[-n:], snapshot.item_ids[-n:], strict=True
+            snapshot.timestamps[same:],
+            snapshot.event_types[same:],
+            snapshot.item_ids[same:],
+            strict=True,
         )
     )
     previous = -1
@@ -186,8 +192,9 @@ def merge(snapshot: UserHistory, tail: list[StoredEvent], n: int) -> UserHistory
         previous = max(timestamp, previous + 1)
         events.add((previous, event_type, item_id))
     newest = sorted(events)[-n:]
+    older = slice(max(0, same + len(newest) - n), same)
     return UserHistory(
-        [item for _, _, item in newest],
-        [kind for _, kind, _ in newest],
-        [moment for moment, _, _ in newest],
+        [*snapshot.item_ids[older], *(item for _, _, item in newest)],
+        [*snapshot.event_types[older], *(kind for _, kind, _ in newest)],
+        [*snapshot.timestamps[older], *(moment for moment, _, _ in newest)],
     )

@@ -1,9 +1,10 @@
-"""`python -m feature_repo.rebuild --home HOME`: the online history again, from the event log."""
+"""`python -m feature_repo.rebuild --home HOME`: histories and live items, from the event log."""
 
+from feature_repo.catalogue import open_catalogue
+from feature_repo.catalogue.apply import apply_records
 from feature_repo.command_line import History, Home, Log, history_of, log_of, run
 from feature_repo.event_log import read_log
 from feature_repo.history import open_history
-from feature_repo.history.apply import apply_events
 
 
 def main(
@@ -11,9 +12,11 @@ def main(
     history: History = None,
     log: Log = None,
 ) -> None:
-    """Bring the online history to the state of the event log."""
-    store = open_history(history_of(home, history))
-    print(f"{apply_events(store, read_log(log_of(home, log)))} events applied")
+    """Bring the online history and the live catalogue to the state of the event log."""
+    location = history_of(home, history)
+    store, catalogue = open_history(location), open_catalogue(location)
+    applied = apply_records(store, catalogue, read_log(log_of(home, log)))
+    print(f"{applied} events and items applied")
 
 
 if __name__ == "__main__":

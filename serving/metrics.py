@@ -72,6 +72,7 @@ EVENTS = Counter("reco_events_total", "Events acknowledged as durable.")
 EVENTS_AHEAD = Counter(
     "reco_events_ahead_total", "Events of a clock that is ahead, which count as of their arrival."
 )
+ITEM_UPDATES = Counter("reco_item_updates_total", "Changes of items acknowledged as durable.")
 EVENT_DURABLE = Histogram(
     "reco_event_durable_seconds",
     "From taking events to having them on disk.",

@@ -2,7 +2,18 @@
 
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    RootModel,
+    WithJsonSchema,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from feature_repo.event_times import happened_at
 
@@ -151,6 +162,122 @@ class Events(RootModel[Event | EventBatch]):
 
 class EventsAccepted(_Message):
     """Every event of the request is durable."""
+
+    accepted: int
+
+
+def _attribute(value: Any) -> Any:
+    """A text, a truth value or a number; one error for all of them, so that it names the field."""
+    if isinstance(value, str) and len(value) <= 1024:
+        return value
+    if isinstance(value, int | float) and -(2**53) <= value <= 2**53:
+        return value
+    raise PydanticCustomError("attribute_value", "not a short text, a truth value or a number")
+
+
+Attribute = Annotated[
+    Any,
+    PlainValidator(_attribute),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": 1024},
+                {"type": "boolean"},
+                {"type": "number", "minimum": -(2**53), "maximum": 2**53},
+            ]
+        }
+    ),
+]
+AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+
+
+class ItemUpdate(_Message):
+    """An item as the shop has it now; what is left out is unknown, whatever was said before."""
+
+    item_id: ItemId
+    title: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    category: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    attributes: Annotated[dict[AttributeName, Attribute], Field(max_length=64)] = Field(
+        {}, description="Anything else; several values of one are separated by |."
+    )
+    available: bool = Field(True, strict=True, description="False: never shown from now on.")
+    created_at: AwareDatetime | None = Field(
+        None, strict=True, description="In ISO 8601 with an offset; the first update when absent."
+    )
+
+    @field_validator("attributes")
+    @classmethod
+    def _own_names(cls, attributes: dict[str, Any]) -> dict[str, Any]:
+        """Delta Lake tells no column from one of another case."""
+        names = [name.lower() for name in attributes]
+        if len({*names}) < len(names) or not RESERVED.isdisjoint(names):
+            raise PydanticCustomError("attribute_name", "repeated, or a field of its own")
+        return attributes
+
+    def record(self, *, now: int, update_id: str) -> dict[str, Any]:
+        """As `feature_repo.event_codec` has it; `now` in microseconds."""
+        created_at = self.created_at
+        return {
+            "type": "item",
+            "update_id": update_id,
+            "item_id": self.item_id,
+            "title": self.title,
+            "category": self.category,
+            "created_at": None if created_at is None else round(created_at.timestamp() * 1e6),
+            "available": self.available,
+            "attributes": self.attributes,
+            "deleted": False,
+            "timestamp": now,
+        }
+
+
+RESERVED = frozenset(
+    {"item_id", "title", "category", "created_at", "available", "written", "batch"}
+)
+
+
+class ItemUpdates(_Message):
+    """Items that become durable together."""
+
+    items: Annotated[list[ItemUpdate], Field(min_length=1, max_length=1000)]
+
+
+class Items(RootModel[ItemUpdate | ItemUpdates]):
+    """One item, or a batch of them: the schema of the document.
+
+    Bodies are read as the one that they are meant to be, so that an error names its field.
+    """
+
+
+class ItemIds(_Message):
+    """Items to take out of every list."""
+
+    item_ids: Annotated[list[ItemId], Field(min_length=1, max_length=1000)]
+
+    def records(self, *, now: int, update_id: str) -> list[dict[str, Any]]:
+        """As `feature_repo.event_codec` has them; `now` in microseconds."""
+        nothing: dict[str, Any] = {
+            "title": None,
+            "category": None,
+            "created_at": None,
+            "attributes": {},
+        }
+        return [
+            {
+                "type": "item",
+                "update_id": update_id,
+                "item_id": item_id,
+                **nothing,
+                "available": False,
+                "deleted": True,
+                "timestamp": now,
+            }
+            for item_id in self.item_ids
+        ]
+
+
+class ItemsAccepted(_Message):
+    """Every change of the request is durable."""
 
     accepted: int
 

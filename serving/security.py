@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sasrec.errors import SettingsError, first_problem
 
-Role = Literal["recommend", "events", "metrics", "admin"]
+Role = Literal["recommend", "events", "catalogue", "metrics", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -24,6 +24,7 @@ class ApiKeys(BaseModel):
 
     recommend: list[str] = Field(default=[])
     events: list[str] = Field(default=[])
+    catalogue: list[str] = Field(default=[])
     metrics: list[str] = Field(default=[])
     admin: list[str] = Field(default=[])
 

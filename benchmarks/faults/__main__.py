@@ -22,6 +22,7 @@ from benchmarks.faults.hostile import (
     read_by_schema,
     server_to_annoy,
 )
+from benchmarks.faults.item_kills import kill_while_items_change
 from benchmarks.faults.kills import kill_under_load
 from benchmarks.faults.server import Server
 from benchmarks.faults.site import Site, make_site
@@ -40,6 +41,7 @@ def _annoyed(site: Site, folder: Path, *, by: Callable[[Server], Result]) -> Res
 FAULTS: dict[str, Callable[..., Result]] = {
     "swap": partial(swap_under_load, swaps=20, rollbacks=4),
     "kills": partial(kill_under_load, kills=100, whole_server_every=2),
+    "item_kills": partial(kill_while_items_change, kills=40, whole_server_every=2),
     "history_away": partial(take_history_away, seconds=15.0),
     "disk_full": partial(fill_disk, refusals=500),
     "fsync_fails": partial(fail_fsync, refusals=500),
@@ -63,6 +65,9 @@ def targets(name: str, result: Result) -> dict[str, bool]:
         "kills": lambda r: {
             "0 acknowledged events lost": not r["lost_from_the_log"] + r["lost_from_histories"],
             "0 applied twice": r["applied_twice"] == 0,
+        },
+        "item_kills": lambda r: {
+            "0 acknowledged changes of items lost": not r["lost_from_the_log"] + r["not_served"],
         },
         "history_away": lambda r: {
             f"{kind}: {target}": held

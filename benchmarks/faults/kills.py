@@ -8,10 +8,11 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence, Sized
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import psutil
@@ -83,35 +84,9 @@ def kill_under_load(
     site: Site, folder: Path, *, kills: int, whole_server_every: int, writers: int = 4
 ) -> dict[str, Any]:
     """Kill a random worker, or now and then all processes at once, whenever events flow again."""
-    rng = random.Random(0)
-    stop = threading.Event()
     clients = [Writer(number) for number in range(writers)]
-    killed: Counter[str] = Counter()
     with Server(site, folder / "server.log", workers=WORKERS) as server:
-        threads = [
-            threading.Thread(target=client.run, args=(server, stop), daemon=True)
-            for client in clients
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            for number in range(1, kills + 1):
-                _wait_for_events(clients)
-                time.sleep(rng.random() / 2)
-                if number % whole_server_every == 0:
-                    server.kill()
-                    server.start()
-                    killed["server"] += 1
-                else:
-                    _kill_worker(server, rng)
-                    killed["worker"] += 1
-            _wait_for_events(clients)
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join(PATIENCE)
-        server.kill()
-        server.start()
+        killed = kill_while_sending(server, clients, kills, whole_server_every)
         lost, twice = _compare_histories(server, clients)
     logged = {
         record["event_id"] for record in read_log(site.home / "event_log") if "event_id" in record
@@ -129,6 +104,52 @@ def kill_under_load(
     }
 
 
+class Client(Protocol):
+    """Who sends until each request is acknowledged."""
+
+    @property
+    def acknowledged(self) -> Mapping[str, Sized]:
+        """What was, by user or item."""
+        ...
+
+    def run(self, server: Server, stop: threading.Event) -> None:
+        """Send until `stop`, and then until the last is acknowledged."""
+        ...
+
+
+def kill_while_sending(
+    server: Server, clients: Sequence[Client], kills: int, whole_server_every: int
+) -> Counter[str]:
+    """Kill whenever all clients got on, and in the end everything once more; back on return."""
+    rng = random.Random(0)
+    stop = threading.Event()
+    killed: Counter[str] = Counter()
+    threads = [
+        threading.Thread(target=client.run, args=(server, stop), daemon=True) for client in clients
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(1, kills + 1):
+            _wait_for_answers(clients)
+            time.sleep(rng.random() / 2)
+            if number % whole_server_every == 0:
+                server.kill()
+                server.start()
+                killed["server"] += 1
+            else:
+                _kill_worker(server, rng)
+                killed["worker"] += 1
+        _wait_for_answers(clients)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+    server.kill()
+    server.start()
+    return killed
+
+
 def _kill_worker(server: Server, rng: random.Random) -> None:
     deadline = time.monotonic() + PATIENCE
     while not (workers := server.workers()):
@@ -138,16 +159,16 @@ def _kill_worker(server: Server, rng: random.Random) -> None:
         rng.choice(workers).kill()
 
 
-def _wait_for_events(clients: list[Writer]) -> None:
+def _wait_for_answers(clients: Sequence[Client]) -> None:
     """Wait until each client got something acknowledged."""
     before = [_count(client) for client in clients]
     deadline = time.monotonic() + PATIENCE
     while any(_count(client) <= was for client, was in zip(clients, before, strict=True)):
-        assert time.monotonic() < deadline, "no events were acknowledged any more"
+        assert time.monotonic() < deadline, "nothing was acknowledged any more"
         time.sleep(0.02)
 
 
-def _count(client: Writer) -> int:
+def _count(client: Client) -> int:
     return sum(map(len, list(client.acknowledged.values())))
 
 

@@ -16,7 +16,12 @@ from sasrec.data.propensities import logged_propensities, of_histories
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
 from sasrec.model.config import ModelConfig
-from sasrec.model.item_features import ItemFeatures, described_items, feature_columns
+from sasrec.model.item_features import (
+    FeatureColumns,
+    ItemFeatures,
+    described_items,
+    feature_columns,
+)
 from sasrec.training.config import TrainConfig
 from sasrec.training.losses import inverse_propensity_weights
 
@@ -63,7 +68,7 @@ def write_extras(
         table = pq.read_table(tables.items)
         columns = feature_columns(table, run.data.feature_columns)
         features = ItemFeatures.of(table, vocabulary, columns=columns, buckets=buckets)
-        features.save(folder, columns=columns)
+        features.save(folder, FeatureColumns.of(table, columns))
     if run.train.propensity_weights:
         names = ["user_id", "item_id", "timestamp", "request_id"]
         found = pq.ParquetDataset(tables.interactions).schema.names  # a file, or a folder of Spark

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from feature_repo.event_log import next_span, read_spans, segments
+from feature_repo.lake.item_records import item_rows
 from feature_repo.lake.lake import Lake
 from feature_repo.lake.records import Rows, to_rows
 from feature_repo.lake.relations import relations
@@ -26,6 +27,7 @@ class Intake:
 
     Attributes:
         events, slots: rows added to the lake.
+        items: records of items, which became rows of it.
         repeated: records that the lake had, or that came twice: a client's retry.
         quarantined: records left out, counted by reason; they stay in the log.
         notes: one sentence each, for the data report.
@@ -33,6 +35,7 @@ class Intake:
 
     events: int = 0
     slots: int = 0
+    items: int = 0
     repeated: int = 0
     quarantined: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
@@ -41,6 +44,7 @@ class Intake:
         """Count one more batch."""
         self.events += rows.interactions.num_rows
         self.slots += rows.impressions.num_rows
+        self.items += len(rows.items)
         self.repeated += rows.repeated
         self.quarantined += rows.quarantined
 
@@ -120,7 +124,12 @@ def _take(lake: Lake, state: State, log: Path, now: datetime, retention: timedel
     for table, new in (("interactions", fresh.interactions), ("impressions", fresh.impressions)):
         if new.num_rows:
             lake.append(table, new, state.batch)
-    grown = bool(fresh.interactions.num_rows or fresh.impressions.num_rows)
+    if rows.items:
+        with relations(lake, MEMORY_LIMIT) as connection:
+            items, misfits = item_rows(connection, rows.items, state.batch)
+        lake.append("items", items, state.batch)
+        fresh = replace(fresh, quarantined=fresh.quarantined + misfits)
+    grown = bool(fresh.interactions.num_rows or fresh.impressions.num_rows or rows.items)
     lake.complete(
         replace(state, next_sequence=state.next_sequence + rows.interactions.num_rows),
         grown=grown,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,14 @@ SLATE_FIELDS = {
     "scores": list,
     "propensities": list,
 }
+ITEM_FIELDS = {
+    "update_id": str,
+    "item_id": str,
+    "available": bool,
+    "attributes": dict,
+    "deleted": bool,
+    "timestamp": int,
+}
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class Rows:
         interactions: `LAKE_INTERACTIONS`, ordered by (timestamp, event id).
         impressions: `LAKE_IMPRESSIONS`, one row per slot, without a reward.
         quarantined: records left out, counted by reason; they stay in the log.
+        items: item records, in no order that counts.
         repeated: records that came before in the same batch: a client's retry.
     """
 
@@ -50,6 +59,7 @@ class Rows:
     impressions: pa.Table
     quarantined: Counter[str]
     repeated: int
+    items: list[Record] = field(default_factory=list)
 
 
 def to_rows(
@@ -71,6 +81,7 @@ def to_rows(
     quarantined: Counter[str] = Counter()
     events: dict[tuple[str, str], Record] = {}
     slates: dict[str, Record] = {}
+    items: list[Record] = []
     repeated = 0
     for record in records:
         kind = record.get("type")
@@ -79,6 +90,8 @@ def to_rows(
             reason = _event_problem(record, now, retention)
         elif kind == "impression":
             reason = _slate_problem(record)
+        elif kind == "item":
+            reason = _schema_problem(record, ITEM_FIELDS)
         else:
             reason = "unknown record type"
         if reason:
@@ -87,6 +100,8 @@ def to_rows(
             key = (record["user_id"], record["event_id"])
             repeated += key in events
             events.setdefault(key, record)
+        elif kind == "item":
+            items.append(record)
         else:
             repeated += record["request_id"] in slates
             slates.setdefault(record["request_id"], record)
@@ -96,6 +111,7 @@ def to_rows(
         _impressions(slates.values(), batch),
         quarantined,
         repeated,
+        items,
     )
 
 

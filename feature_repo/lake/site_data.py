@@ -28,7 +28,7 @@ class Taken:
     """What taking in added to the site's data, and what it left out.
 
     Attributes:
-        added: rows by what they are: "imported", "logged", "slots".
+        added: rows by what they are: "imported", "logged", "slots", "items".
         left_out: records of the log by the reason.
         notes: one sentence each, for the data report.
     """
@@ -69,6 +69,7 @@ def take_all_in(
         "imported": imported.added if imported else 0,
         "logged": recovered.events + intake.events,
         "slots": recovered.slots + intake.slots,
+        "items": recovered.items + intake.items,
     }
     repeated = recovered.repeated + intake.repeated
     left_out = recovered.quarantined + intake.quarantined

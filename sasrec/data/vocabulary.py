@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ class Vocabulary:
         if isinstance(item_ids, pa.Array | pa.ChunkedArray):
             position = pc.index_in(item_ids, value_set=pa.array(self.item_ids, pa.string()))
             return pc.add(position.cast(pa.int64()), 1).fill_null(PADDING).to_numpy()
-        return np.fromiter((self._index.get(i, PADDING) for i in item_ids), dtype=np.int64)
+        return np.fromiter(map(self._index.get, item_ids, repeat(PADDING)), dtype=np.int64)
 
     def decode(self, indices: Iterable[int]) -> list[str]:
         """Item ids of indices in 1..len(self)."""

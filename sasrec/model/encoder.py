@@ -42,14 +42,18 @@ class Encoder:
             items: (L,) int64 in 1..V, oldest first, L >= 1; only the newest `max_length` count.
             seconds: (L,) int64, since the epoch; used by models with a time bias alone.
         """
-        items, seconds = items[-self._longest :], seconds[-self._longest :]
-        x = F.embedding(items, self.matrix)
+        return self.encode_rows(F.embedding(items[-self._longest :], self.matrix), seconds)
+
+    def encode_rows(self, rows: Tensor, seconds: Tensor) -> Tensor:
+        """As `encode`, of items that are given by their rows (L, dim) of a matrix."""
+        x, seconds = rows[-self._longest :], seconds[-self._longest :]
+        length = len(x)
         if self._positions is not None:
-            positions = self._positions[: len(items)]
+            positions = self._positions[:length]
             x = x + (positions if self._oldest_first else positions.flip(0))
-        cu_seqlens = torch.tensor([0, len(items)], dtype=torch.int32)
+        cu_seqlens = torch.tensor([0, length], dtype=torch.int32)
         for layer in self._layers[:-1]:
-            x = layer(x, cu_seqlens, seconds, len(items))
+            x = layer(x, cu_seqlens, seconds, length)
         hidden = self._norm(self._layers[-1](x, cu_seqlens, seconds, 1))[0]
         if self._cosine_temperature:
             hidden = F.normalize(hidden, dim=0) / self._cosine_temperature

@@ -8,8 +8,8 @@ training agrees on every row.
 
 import json
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,8 @@ MOST_CODES = 50  # whole numbers of more values than these are quantities, and b
 LEAST_SHARED = 2.0  # items to a value, on average, from which a column groups items by itself
 BINS_PER_OCTAVE = 2
 ROWS, OFFSETS, DESCRIPTION = "feature_rows.npy", "feature_offsets.npy", "item_features.json"
-# Never chosen by itself: an id, a name, a moment.
-_OWN_TO_AN_ITEM = ("item_id", "title", "created_at")
+# Never chosen by itself: an id, a name, a moment, and what is known of an item that is gone.
+_OWN_TO_AN_ITEM = ("item_id", "title", "created_at", "available")
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class ItemFeatures:
         offsets = np.concatenate([[0], np.cumsum(counts)])
         return cls(feature[np.argsort(owner, kind="stable")], offsets)
 
-    def save(self, directory: Path, *, columns: Sequence[str]) -> None:
+    def save(self, directory: Path, columns: "FeatureColumns") -> None:
         """Write the arrays, and which columns they are of."""
         np.save(directory / ROWS, self.rows)
         np.save(directory / OFFSETS, self.offsets)
-        (directory / DESCRIPTION).write_text(json.dumps({"columns": list(columns)}))
+        columns.save(directory)
 
     @classmethod
     def load(cls, directory: Path) -> "ItemFeatures | None":
@@ -80,6 +80,61 @@ class ItemFeatures:
         if not (directory / DESCRIPTION).exists():
             return None
         return cls(np.load(directory / ROWS), np.load(directory / OFFSETS))
+
+
+@dataclass(frozen=True)
+class FeatureColumns:
+    """Which columns features are made of, so that a later item gets its own.
+
+    Attributes:
+        columns: names; `NAME:words` takes the words of a text.
+        binned: those whose numbers are quantities.
+    """
+
+    columns: list[str]
+    binned: list[str]
+
+    @classmethod
+    def of(cls, items: pa.Table, columns: Sequence[str]) -> "FeatureColumns":
+        """As `ItemFeatures.of` reads these columns of the table."""
+        return cls(
+            list(columns), [n for n in columns if n in items.column_names and _binned(items[n])]
+        )
+
+    def save(self, directory: Path) -> None:
+        """Write it into a folder of sequences, or of a model."""
+        (directory / DESCRIPTION).write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, directory: Path) -> "FeatureColumns | None":
+        """Read what `save` wrote; None where there is nothing, or nothing of what is binned."""
+        path = directory / DESCRIPTION
+        found = json.loads(path.read_text()) if path.exists() else {}
+        return cls(**found) if "binned" in found else None
+
+    def rows(self, item: Mapping[str, object], buckets: int) -> list[int]:
+        """Rows of the hashed table for one item; none where it has no value in any column.
+
+        Args:
+            item: values by column: text, numbers, truth values or None.
+        """
+        found = []
+        for column in self.columns:
+            value = item.get(column.removesuffix(WORDS))
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)
+            if column in self.binned:
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                numbers = pa.array([value if is_number else None], pa.float64())
+                values = _flat(pc.split_pattern(_bins(numbers).cast(pa.string()), SEPARATOR))[1]
+            elif value is None:
+                continue
+            else:
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                name = column.removesuffix(WORDS)
+                values = _values(pa.table({name: pa.array([text], pa.string())}), column)[1]
+            found += _hash(values, column, buckets).tolist()
+        return found
 
 
 def feature_columns(items: pa.Table, wanted: Sequence[str] | None) -> list[str]:
@@ -140,15 +195,21 @@ def _values(items: pa.Table, column: str) -> tuple[np.ndarray, pa.DictionaryArra
     if column != name:
         words = pc.split_pattern_regex(pc.utf8_lower(values.cast(pa.string())), r"[^\pL\pN]+")
         return _flat(words)
-    if pa.types.is_floating(kind) or (
-        pa.types.is_integer(kind) and len(values.drop_null().unique()) > MOST_CODES
-    ):
+    if _binned(values):
         values = _bins(values)
     elif not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         raise DataError(
             f"items: column '{name}' is {kind}; features are made of text, numbers, truth values"
         )
     return _flat(pc.split_pattern(values.cast(pa.string()), SEPARATOR))
+
+
+def _binned(values: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether numbers are quantities, and no codes."""
+    kind = values.type
+    return pa.types.is_floating(kind) or (
+        pa.types.is_integer(kind) and len(values.drop_null().unique()) > MOST_CODES
+    )
 
 
 def _flat(lists: pa.ListArray) -> tuple[np.ndarray, pa.DictionaryArray]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
@@ -20,7 +21,7 @@ from sasrec.errors import DataError, first_problem
 from sasrec.model.config import ModelConfig
 from sasrec.model.files import CONFIG, VOCABULARY, WEIGHTS
 from sasrec.model.ids import Kind, as_given, is_id, text_of
-from sasrec.model.item_features import ItemFeatures
+from sasrec.model.item_features import FeatureColumns, ItemFeatures
 from sasrec.model.sasrec import SASRec
 from sasrec.scoring.ranking import top_k
 
@@ -58,6 +59,7 @@ class Recommender:
                 "use the vocabulary that was saved with these weights"
             )
         self.model = model.eval()
+        self.feature_columns: FeatureColumns | None = None
         self.vocabulary = vocabulary
         self.histories = histories or {}
         self.item_kind: Kind = item_kind
@@ -144,6 +146,25 @@ class Recommender:
         best = [as_given(i, self.item_kind) for i in self.vocabulary.decode(found[0, known])]
         return list(zip(best, scores[0, known].tolist(), strict=True))
 
+    @torch.no_grad()
+    def row_of(self, item: Mapping[str, object]) -> Tensor | None:
+        """The row (dim,) of an item outside the vocabulary, by its features alone.
+
+        Args:
+            item: its values by column.
+
+        Returns:
+            None where the model has no item features, or the item no value that makes one.
+        """
+        features = self.model.item_embedding.features
+        if features is None or self.feature_columns is None:
+            return None
+        rows = self.feature_columns.rows(item, features.num_embeddings)
+        if not rows:
+            return None
+        row = features.weight[rows].mean(dim=0)
+        return F.normalize(row, dim=0) if self.model.item_embedding.cosine else row
+
     def save(self, directory: Path) -> None:
         """Write weights, configuration and vocabulary; the three files are all of the model.
 
@@ -190,6 +211,8 @@ class Recommender:
                 f"{directory / VOCABULARY}: is not the one that was saved with these weights; "
                 f"{CONFIG} names its digest"
             )
+        if config.feature_buckets:
+            loaded.feature_columns = FeatureColumns.load(directory)
         return loaded
 
 

@@ -12,13 +12,14 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from feature_repo.event_times import too_old
 from sasrec.errors import DataError
 from serving import metrics
-from serving.api import console
+from serving.api import catalogue, console
+from serving.api.bodies import parse, request_body
 from serving.api.errors import BODY_RESPONSES, NOT_FOUND, RESPONSES, Refusal, install_handlers
 from serving.api.guard import Guard, Limits
 from serving.events.writer import LogUnavailable
@@ -26,10 +27,10 @@ from serving.registry import RegistryError
 from serving.schemas import (
     BatchRequest,
     BatchResponse,
-    Event,
-    EventBatch,
     Events,
     EventsAccepted,
+    ItemIds,
+    Items,
     RecommendRequest,
     RecommendResponse,
     SimilarRequest,
@@ -96,7 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
         methods=["POST"],
         response_model=RecommendResponse,
         responses=BODY_RESPONSES,
-        openapi_extra=_request_body("RecommendRequest"),
+        openapi_extra=request_body("RecommendRequest"),
     )
     app.add_api_route(
         "/v1/recommend/batch",
@@ -104,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
         methods=["POST"],
         response_model=BatchResponse,
         responses=BODY_RESPONSES,
-        openapi_extra=_request_body("BatchRequest"),
+        openapi_extra=request_body("BatchRequest"),
     )
     app.add_api_route(
         "/v1/similar",
@@ -112,7 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
         methods=["POST"],
         response_model=SimilarResponse,
         responses=BODY_RESPONSES | NOT_FOUND,
-        openapi_extra=_request_body("SimilarRequest"),
+        openapi_extra=request_body("SimilarRequest"),
     )
     app.add_api_route(
         "/v1/events",
@@ -121,8 +122,9 @@ def create_app(settings: Settings) -> FastAPI:
         status_code=202,
         response_model=EventsAccepted,
         responses=BODY_RESPONSES,
-        openapi_extra=_request_body("Events"),
+        openapi_extra=request_body("Events"),
     )
+    catalogue.add_routes(app)
     app.include_router(console.router, responses=RESPONSES)
     document = _openapi(app)
     app.openapi = lambda: document  # type: ignore[method-assign]
@@ -134,32 +136,6 @@ RECOMMEND_REQUEST = TypeAdapter(RecommendRequest)
 BATCH_REQUEST = TypeAdapter(BatchRequest)
 SIMILAR_REQUEST = TypeAdapter(SimilarRequest)
 EVENTS: TypeAdapter[Events] = TypeAdapter(Events)
-
-
-async def parse(request: Request, schema: TypeAdapter[Any]) -> Any:
-    """The JSON body as `schema` has it.
-
-    Pydantic's own parser bounds nesting, refuses bad UTF-8, and is faster than going through dicts;
-    called here and not as a dependency, whose machinery costs more than the parsing.
-    """
-    try:
-        return schema.validate_json(await request.body())
-    except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-        where, first = _meant(errors)
-        field = ".".join(map(str, where)) or None
-        raise Refusal(422, first["type"], field, first["msg"]) from None
-
-
-def _meant(errors: list[Any]) -> tuple[tuple[int | str, ...], Any]:
-    """The first error, and its path: of a batch, where it holds `events`, else of one event."""
-    one, batch = Event.__name__, EventBatch.__name__
-    if errors[0]["loc"][:1] != (one,):
-        return errors[0]["loc"], errors[0]
-    is_batch = not any(e["loc"] == (batch, "events") and e["type"] == "missing" for e in errors)
-    kind = batch if is_batch else one
-    first = next((e for e in errors if e["loc"][:1] == (kind,)), errors[0])
-    return first["loc"][1:], first
 
 
 async def recommend(request: Request) -> Response:
@@ -219,14 +195,6 @@ def read_metrics() -> Response:
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _request_body(name: str) -> dict[str, Any]:
-    """The OpenAPI request body of a schema that FastAPI does not parse itself."""
-    reference = {"$ref": f"#/components/schemas/{name}"}
-    return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
-    }
-
-
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, request schemas and keys included."""
     document = get_openapi(
@@ -234,10 +202,8 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     )
     _, definitions = models_json_schema(
         [
-            (RecommendRequest, "validation"),
-            (BatchRequest, "validation"),
-            (SimilarRequest, "validation"),
-            (Events, "validation"),
+            (schema, "validation")
+            for schema in (RecommendRequest, BatchRequest, SimilarRequest, Events, Items, ItemIds)
         ],
         ref_template="#/components/schemas/{model}",
     )

@@ -46,7 +46,16 @@ ROUTES = {
     "/console.css": Route("console"),
     "/console.js": Route("console"),
 }
+CATALOGUE = Route("catalogue", "catalogue", limited=True)  # changes of /v1/items, and beneath
 OTHER = Route("other")
+BODIES = ("POST", "PUT", "DELETE")
+
+
+def route_of(method: str, path: str) -> Route:
+    """The route of a request; whoever changes items needs another key than who reads them."""
+    if (path == "/v1/items" and method in ("PUT", "DELETE")) or path.startswith("/v1/items/"):
+        return CATALOGUE
+    return ROUTES.get(path, OTHER)
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        route = ROUTES.get(scope["path"], OTHER)
+        route = route_of(scope["method"], scope["path"])
         started = perf_counter()
         status = 500
 
@@ -100,12 +109,14 @@ class Guard:
     async def _admit(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         self._authenticate(route, scope, headers)
-        if scope["method"] != "POST" or not route.limited:
+        if scope["method"] not in BODIES or not route.limited:
             await self.app(scope, receive, send)
             return
         if self.pending >= self.limits.pending:
             raise Refusal(503, "busy; try again")
-        if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != JSON:
+        with_body = not (scope["method"] == "DELETE" and scope["path"] != "/v1/items")
+        content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        if with_body and content_type != JSON:
             raise Refusal(415, "the body must be application/json")
         body = await self._read_body(headers, receive)
         self.pending += 1

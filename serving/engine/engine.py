@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sasrec.data.packed import pack
+from sasrec.data.packed import PackedSequences, pack
 from sasrec.data.repeats import repeats_allowed
 from sasrec.data.roles import Roles
 from sasrec.data.vocabulary import PADDING
@@ -17,6 +17,7 @@ from sasrec.model.encoder import Encoder
 from sasrec.model.recommender import MICROSECONDS, Recommender
 from sasrec.off_policy.calibration import FILE as CALIBRATION
 from sasrec.off_policy.calibration import Calibration
+from sasrec.off_policy.policy import NO_ITEMS
 from serving.engine.index import accurate_index
 from serving.engine.items import load_items
 from serving.engine.live_trend import LiveTrend
@@ -25,6 +26,7 @@ from serving.registry.store import MANIFEST
 
 PROBES, PROBE_LENGTH = 64, 20
 SCORES_AT_ONCE = 8_000_000  # of a batch: 32 MB
+TINY = 1e-12  # a length of no direction
 
 
 class Engine:
@@ -95,10 +97,7 @@ class Engine:
         hidden = self._encode(item_ids, timestamps)
         if hidden is None:
             return None
-        now = None if self.trend is None else self.trend.now
-        if self._index is not None:
-            return IndexRanking(hidden, self._encoder.matrix, self._index, now)
-        return ExactRanking(self._score_all(hidden, None if now is None else now.bonus))
+        return self._ranking(hidden)
 
     def rank_popular(self) -> Ranking:
         """The catalogue by what everybody meets lately, for a history that says nothing."""
@@ -117,7 +116,7 @@ class Engine:
         packed = pack(item_ids, [times for _, times in histories], self.vocabulary)
         known = np.flatnonzero(packed.lengths)
         window = packed.select(known, self.recommender.model.config.max_length)
-        hidden = self.recommender.encode(window) if len(known) else torch.empty(0)
+        hidden = self._encode_packed(window) if len(known) else torch.empty(0)
         rankings = self._rankings(hidden)
         for length in packed.lengths:
             yield next(rankings) if length else None
@@ -152,17 +151,25 @@ class Engine:
         [index] = self.vocabulary.encode([item_id])
         if index == PADDING:
             raise KeyError(item_id)
-        matrix = self._encoder.matrix
-        cosines = score(matrix, matrix[index]) / (self._lengths * self._lengths[index])
+        cosines = self._cosines(self._embed(np.array([index]))[0])
         eligible = eligible.copy()
         eligible[index] = False
         nearest = top_candidates(cosines, eligible, k)
         return nearest, cosines[nearest]
 
+    def _cosines(self, row: torch.Tensor) -> np.ndarray:
+        """(V + 1,) float32 of all embeddings with (dim,) `row`."""
+        length = max(float(torch.linalg.vector_norm(row)), TINY)
+        return score(self._encoder.matrix, row) / (self._lengths * length)
+
     @cached_property
     def _lengths(self) -> np.ndarray:
         """(V + 1,) float32 norms of the output embeddings, never 0."""
-        return np.maximum(np.linalg.norm(self._encoder.matrix.numpy(), axis=1), 1e-12)
+        return np.maximum(np.linalg.norm(self._encoder.matrix.numpy(), axis=1), TINY)
+
+    def new_items(self, eligible: np.ndarray) -> np.ndarray:
+        """Indices (N,) int64 of the eligible items to show on purpose: none in a version alone."""
+        return NO_ITEMS
 
     def scores(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> np.ndarray:
         """(V + 1,) float32 scores of the next item; -inf for padding.
@@ -189,7 +196,21 @@ class Engine:
             return None
         seconds = np.asarray(timestamps, dtype=np.int64)[known] // MICROSECONDS
         with torch.inference_mode():
-            return self._encoder.encode(torch.from_numpy(indices[known]), torch.from_numpy(seconds))
+            rows = self._embed(indices[known])
+            return self._encoder.encode_rows(rows, torch.from_numpy(seconds))
+
+    def _encode_packed(self, histories: PackedSequences) -> torch.Tensor:
+        """The hidden states (B, dim) of histories of 1 to `max_length` events."""
+        return self.recommender.encode(histories)
+
+    def _embed(self, indices: np.ndarray) -> torch.Tensor:
+        return self._encoder.matrix[torch.from_numpy(indices)]
+
+    def _ranking(self, hidden: torch.Tensor) -> Ranking:
+        now = None if self.trend is None else self.trend.now
+        if self._index is not None:
+            return IndexRanking(hidden, self._encoder.matrix, self._index, now)
+        return ExactRanking(self._score_all(hidden, None if now is None else now.bonus))
 
     def _score_all(self, hidden: torch.Tensor, bonus: np.ndarray | None) -> np.ndarray:
         scores = score(self._encoder.matrix, hidden)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sasrec.off_policy.policy import Policy, Slate, draw_slate
+from sasrec.off_policy.policy import NO_ITEMS, Policy, Slate, draw_slate
 from serving.engine.engine import Engine
 from serving.engine.ranking import Ranking
 from serving.engine.request_history import History
@@ -84,6 +84,7 @@ class Recommendation:
             "scores": self.scores,
             "propensities": self.slate.propensities.tolist(),
             "explored": self.slate.explored.tolist(),
+            "introduced": self.slate.introduced.tolist(),
         }
 
 
@@ -157,13 +158,14 @@ def _draw(
     eligible = engine.eligible(
         category=request.category,
         exclude=[*request.exclude, *history.disliked],
-        seen=() if repeats else history.item_ids,
+        seen=() if repeats else [*history.older, *history.item_ids],
     )
     order = ranking or engine.rank_popular()
     candidates = order.best(eligible, request.k if policy.temperature == 0 else num_candidates)
     seed = draw_seed(request_id)
     rng = np.random.default_rng(seed)
-    slate = draw_slate(candidates, order.scores(candidates), eligible, request.k, policy, rng)
+    new = engine.new_items(eligible) if policy.new_share else NO_ITEMS
+    slate = draw_slate(candidates, order.scores(candidates), eligible, request.k, policy, rng, new)
     unscored: list[float | None] = [None] * len(slate.items)
     shown = None if ranking is None else ranking.scores(slate.items)
     return Recommendation(

@@ -14,14 +14,18 @@ from sasrec.data.roles import Roles
 
 @dataclass(frozen=True)
 class History:
-    """Positive events of one user, oldest first; `timestamps` are microseconds since the epoch.
+    """Positive events of one user, oldest first, as far as they are encoded.
 
-    `disliked` are the items of the negative ones: they are not shown to that user.
+    Attributes:
+        item_ids, timestamps: of these events; microseconds since the epoch.
+        disliked: items of the negative events: they are not shown to that user.
+        older: items of the positive events before these: they are not shown again either.
     """
 
     item_ids: list[str]
     timestamps: list[int]
     disliked: list[str] = field(default_factory=list)
+    older: list[str] = field(default_factory=list)
 
     @classmethod
     def empty(cls) -> "History":
@@ -34,17 +38,20 @@ class History:
 
 
 def by_role(found: UserHistory, roles: Roles, n: int) -> History:
-    """What is stored of a user, as a model with these roles sees it: up to `n` positive events."""
-    positive = [row for row, kind in enumerate(found.event_types) if roles.role(kind) == "positive"]
-    return History(
-        [found.item_ids[row] for row in positive[-n:]],
-        [found.timestamps[row] for row in positive[-n:]],
-        [
-            item
-            for item, kind in zip(found.item_ids, found.event_types, strict=True)
-            if roles.role(kind) == "negative"
-        ],
-    )
+    """What is stored of a user, as a model with these roles sees it.
+
+    Args:
+        n: positive events to encode, the newest.
+    """
+    items, times, disliked = found.item_ids, found.timestamps, []
+    # Looked up per type and not per event: a history may have 10,000 of these, and few of those.
+    role_of = {kind: roles.role(kind) for kind in set(found.event_types)}
+    if set(role_of.values()) - {"positive"}:
+        kept = [role_of[kind] for kind in found.event_types]
+        disliked = [item for item, role in zip(items, kept, strict=True) if role == "negative"]
+        items = [item for item, role in zip(items, kept, strict=True) if role == "positive"]
+        times = [time for time, role in zip(times, kept, strict=True) if role == "positive"]
+    return History(items[-n:], times[-n:], disliked, items[:-n])
 
 
 def with_recent_items(stored: History, recent_items: Sequence[str]) -> History:
@@ -67,6 +74,7 @@ def with_recent_items(stored: History, recent_items: Sequence[str]) -> History:
         stored.item_ids + added,
         stored.timestamps + [now - len(added) + i for i in range(1, len(added) + 1)],
         stored.disliked,
+        stored.older,
     )
 
 

@@ -8,14 +8,14 @@ from serving.settings import Settings
 
 def ranking_policy(settings: Settings) -> Policy:
     """The policy of everyone outside the gold set, named after what it does."""
-    return _ranking_policy(settings.temperature, settings.epsilon)
+    return _ranking_policy(settings.temperature, settings.epsilon, settings.new_item_share)
 
 
 @cache
-def _ranking_policy(temperature: float, epsilon: float) -> Policy:
+def _ranking_policy(temperature: float, epsilon: float, new_share: float) -> Policy:
     ranking = "plackett_luce" if temperature > 0 else "greedy"
     name = f"epsilon_{ranking}" if epsilon > 0 else ranking
-    return Policy(name, temperature=temperature, epsilon=epsilon)
+    return Policy(name, temperature=temperature, epsilon=epsilon, new_share=new_share)
 
 
 def choose_policy(user_id: str | None, settings: Settings) -> Policy:

@@ -10,9 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from feature_repo.catalogue import CatalogueStore
+from feature_repo.catalogue.apply import apply_records
 from feature_repo.event_codec import frames, records
 from feature_repo.history import HistoryStore
-from feature_repo.history.apply import apply_events
 from serving import metrics
 from serving.events.writer import left_elsewhere, mark_applied
 
@@ -33,8 +34,8 @@ class HistoryWriter:
     `WAITING_EVENTS`, beyond that in the log alone, where they are for whoever restarts, too.
     """
 
-    def __init__(self, store: HistoryStore) -> None:
-        self._store = store
+    def __init__(self, store: HistoryStore, catalogue: CatalogueStore | None = None) -> None:
+        self._store, self._catalogue = store, catalogue
         self._queue: queue.SimpleQueue[_Logged | None] = queue.SimpleQueue()
         self._segments: list[Path] = []
         self._away = threading.Event()
@@ -102,7 +103,7 @@ class HistoryWriter:
 
     def _try(self, records: Iterable[dict[str, Any]]) -> bool:
         try:
-            apply_events(self._store, records)
+            apply_records(self._store, self._catalogue, records)
         except Exception as error:
             self._away.set()
             logger.warning("history: events wait (%s)", type(error).__name__)
@@ -131,15 +132,17 @@ class _Logged:
     done: Future[bool]
 
 
-def catch_up(store: HistoryStore, finished: Sequence[Path]) -> int:
-    """Apply the events that earlier writers logged and perhaps did not live to apply.
+def catch_up(
+    store: HistoryStore, finished: Sequence[Path], catalogue: CatalogueStore | None = None
+) -> int:
+    """Apply the records that earlier writers logged and perhaps did not live to apply.
 
     Returns:
         How many were missing.
     """
     missing = 0
     for path in finished:
-        missing += apply_events(store, _logged(path))
+        missing += apply_records(store, catalogue, _logged(path))
         mark_applied(path)
     return missing
 
@@ -150,8 +153,10 @@ class LogKeeper:
     A pod that died is known to be dead only some minutes later, when nobody starts.
     """
 
-    def __init__(self, store: HistoryStore, directory: Path) -> None:
-        self._store, self._directory = store, directory
+    def __init__(
+        self, store: HistoryStore, directory: Path, catalogue: CatalogueStore | None = None
+    ) -> None:
+        self._store, self._directory, self._catalogue = store, directory, catalogue
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-keeper", daemon=True)
         self._thread.start()
@@ -164,7 +169,7 @@ class LogKeeper:
     def _run(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
             try:
-                catch_up(self._store, left_elsewhere(self._directory))
+                catch_up(self._store, left_elsewhere(self._directory), self._catalogue)
             except Exception as error:
                 logger.warning("history: events of other hosts wait (%s)", type(error).__name__)
                 metrics.HISTORY_FAILURES.inc()

@@ -79,7 +79,7 @@ class Window:
         for record in records:
             if record["type"] == "event":
                 self._add_event(record)
-            elif record["request_id"] not in self.lists:
+            elif record["type"] == "impression" and record["request_id"] not in self.lists:
                 served = self.lists[record["request_id"]] = ServedList.from_record(record)
                 if served.user_id is not None:
                     self._awaiting[served.user_id] = served

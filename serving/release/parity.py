@@ -69,7 +69,7 @@ def serving_parity(
     """
     engine = Engine(model_dir)
     as_of = datetime.fromisoformat(read_report(current_generation(settings.feature_store))["as_of"])
-    offline = _offline_histories(engine, settings, users, as_of)
+    offline, older = _offline_histories(engine, settings, users, as_of)
     compared = np.flatnonzero(offline.lengths > 0).tolist()
     if not compared:
         return {"missing": "no user of the test fold has a known item in the feature store"}
@@ -85,10 +85,11 @@ def serving_parity(
     for block in score_blocks(
         engine.recommender, offline.select(np.array(compared)), filter_seen=not repeats
     ):
-        trending = block.scores + bonus
-        best = trending.topk(min(ANSWER, len(engine.vocabulary)), dim=1).values
-        for scores, expected, items in zip(trending, best, served[block.rows], strict=True):
-            expected = expected[expected > -torch.inf]
+        for row, scores in enumerate(block.scores + bonus, start=block.start):
+            if not repeats:
+                scores[torch.from_numpy(older[compared[row]])] = -torch.inf
+            expected = scores.topk(min(ANSWER, len(engine.vocabulary))).values
+            expected, items = expected[expected > -torch.inf], served[row]
             found = scores[torch.from_numpy(items)]
             equal.append(
                 len(found) == len(expected)
@@ -112,21 +113,28 @@ def _stored_bonus(model_dir: Path, num_items: int) -> torch.Tensor:
 
 def _offline_histories(
     engine: Engine, settings: Settings, users: Sequence[str], as_of: datetime
-) -> PackedSequences:
-    """The newest events of each user in the offline tables, unknown items left out."""
+) -> tuple[PackedSequences, list[np.ndarray]]:
+    """What the offline tables have of each user, unknown items left out.
+
+    Returns:
+        The newest events, which are encoded, and the items of all events before them, which are
+        excluded as well.
+    """
     cutoff = pa.array([as_of + timedelta(microseconds=1)] * len(users), TIMESTAMP)
     found = sequences_as_of(
         settings.feature_store,
         pa.table({"user_id": pa.array(users, pa.string()), "cutoff": cutoff}),
     )
-    items, times = [], []
+    items, times, older = [], [], []
     for ids, moments in zip(found["item_ids"], found["timestamps"], strict=True):
-        newest = slice(max(0, len(ids) - settings.history_length), None)
-        of_user = engine.vocabulary.encode(ids.as_py()[newest])
-        items.append(of_user[of_user != PADDING])
-        times.append(moments.values.cast(pa.int64()).to_numpy()[newest][of_user != PADDING])
+        first = max(0, len(ids) - settings.history_length)
+        of_user = engine.vocabulary.encode(ids.as_py())
+        known = of_user[first:] != PADDING
+        items.append(of_user[first:][known])
+        times.append(moments.values.cast(pa.int64()).to_numpy()[first:][known])
+        older.append(of_user[:first])
     cu_seqlens = np.cumsum([0, *map(len, items)]).astype(np.int32)
-    return PackedSequences(np.concatenate(items), cu_seqlens, np.concatenate(times))
+    return PackedSequences(np.concatenate(items), cu_seqlens, np.concatenate(times)), older
 
 
 def _served(

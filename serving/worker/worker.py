@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from feature_repo.catalogue import open_catalogue
+from feature_repo.event_codec import Record
 from feature_repo.history import open_history
-from feature_repo.history.protocol import LIMIT
 from feature_repo.online import OnlineHistory, Unavailable
+from feature_repo.tables import HISTORY_LIMIT
 from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
 from serving.engine.engine import Engine
@@ -37,6 +39,7 @@ from serving.settings import Settings
 from serving.worker.admission import Queue
 from serving.worker.errors import Busy, HistoryAway
 from serving.worker.hot_swap import LiveModels
+from serving.worker.live_catalogue import LiveCatalogue
 from serving.worker.trend_follower import TrendFollower
 
 logger = logging.getLogger(__name__)
@@ -63,11 +66,13 @@ class Worker:
         )
         settings.feature_store.mkdir(parents=True, exist_ok=True)
         store = open_history(settings.history_location)
+        catalogue = open_catalogue(settings.history_location)
         self._histories = OnlineHistory(settings.feature_store, store)
         self._log = EventLog(settings.event_log_location)
-        catch_up(store, unapplied(self._log.finished))
-        self._history_writer = HistoryWriter(store)
-        self._log_keeper = LogKeeper(store, settings.event_log_location)
+        catch_up(store, unapplied(self._log.finished), catalogue)
+        self._history_writer = HistoryWriter(store, catalogue)
+        self._log_keeper = LogKeeper(store, settings.event_log_location, catalogue)
+        self._catalogue = LiveCatalogue(catalogue)
         self._trends = TrendFollower(store, self.models.engines)
         self._trends.start()
         # One thread computes; the event loop stays free to accept, refuse and report.
@@ -87,6 +92,7 @@ class Worker:
         self._log_keeper.close()
         self._trends.close()
         self._history_writer.close()
+        self._catalogue.close()
         self._histories.close()
 
     async def recommend(self, request: RecommendRequest) -> Recommendation:
@@ -149,6 +155,7 @@ class Worker:
 
     def _has_served(self, answer: Recommendation) -> None:
         self._log.append_later(answer.impression(time.time_ns() // 1000))
+        self._catalogue.count(answer)
         metrics.observe_recommendation(answer)
         self._answered += 1
         self._degraded += answer.degraded is not None
@@ -159,7 +166,7 @@ class Worker:
         Raises:
             KeyError: it knows no such item.
         """
-        engine = self.models.current.champion
+        engine = self.champion
         eligible = engine.eligible(category=request.category, exclude=request.exclude, seen=())
         items, cosines = engine.similar(request.item_id, eligible, request.k)
         return SimilarResponse(
@@ -176,14 +183,12 @@ class Worker:
         Raises:
             HistoryAway: the store does not answer.
         """
-        roles, length = (engine or self.models.current.champion).roles, self.settings.history_length
-        # Events of other roles may lie between the positive ones.
-        events = max(length, LIMIT) if roles.negative or roles.ignored else length
         try:
-            found = await self._histories.latest(user_id, events)
+            found = await self._histories.latest(user_id, HISTORY_LIMIT)
         except Unavailable as error:
             raise HistoryAway(str(error)) from None
-        return by_role(found, roles, length)
+        roles = (engine or self.models.current.champion).roles
+        return by_role(found, roles, self.settings.history_length)
 
     def status(self) -> ServingStatus:
         """What this worker serves."""
@@ -216,8 +221,13 @@ class Worker:
     def _engine(self, user_id: str | None) -> Engine:
         snapshot = self.models.current
         if snapshot.challenger is not None and serves_challenger(user_id, self.settings):
-            return snapshot.challenger
-        return snapshot.champion
+            return self._catalogue.extend(snapshot.challenger)
+        return self._catalogue.extend(snapshot.champion)
+
+    @property
+    def champion(self) -> Engine:
+        """What serves most, with the live items."""
+        return self._catalogue.extend(self.models.current.champion)
 
     async def _rank(
         self, engine: Engine, request: RecommendRequest, history: History, degraded: str | None
@@ -252,7 +262,6 @@ class Worker:
         Raises:
             LogUnavailable: nothing was recorded.
         """
-        started = time.perf_counter()
         now = time.time_ns() // 1000
         records = [event.record(received_at=now) for event in events]
         metrics.EVENTS_AHEAD.inc(
@@ -261,8 +270,26 @@ class Worker:
                 for event, record in zip(events, records, strict=True)
             )
         )
+        await self._record(records)
+        metrics.EVENTS.inc(len(events))
+
+    async def update_items(self, records: Sequence[Record]) -> None:
+        """Make item records durable, then visible: to this worker at once, then to every one.
+
+        Raises:
+            LogUnavailable: nothing was recorded.
+        """
+        await self._record(list(records))
+        metrics.ITEM_UPDATES.inc(len(records))
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(None, self._catalogue.refresh)
+        except Exception as error:  # they are durable: the store has them when it is back
+            logger.warning("catalogue: updates wait (%s)", type(error).__name__)
+
+    async def _record(self, records: list[Record]) -> None:
+        started = time.perf_counter()
         segment = await asyncio.wrap_future(self._log.append(records))
-        metrics.EVENTS.inc(len(records))
         metrics.EVENT_DURABLE.observe(time.perf_counter() - started)
         visible = asyncio.wrap_future(self._history_writer.append(records, segment))
         await asyncio.wait([visible], timeout=self.settings.deadline_seconds)

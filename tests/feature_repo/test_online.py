@@ -1,6 +1,7 @@
 """A read is Feast's snapshot and what happened since, each event once."""
 
 import asyncio
+import random
 import time
 
 import pytest
@@ -29,6 +30,27 @@ def test_merging_counts_an_event_in_both_once_and_puts_a_late_one_in_its_place()
     assert merged.item_ids == ["a", "late", "b", "d", "new"]
     assert merged.timestamps == [10, 15, 20, 21, 30]
     assert merge(snapshot, tail, 2).item_ids == ["d", "new"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_merging_a_long_snapshot_is_merging_all_of_it(seed):
+    rng = random.Random(seed)
+    times = sorted(rng.sample(range(100), 60))
+    known = [(time, rng.choice("vd"), rng.choice("abc")) for time in times]
+    snapshot = UserHistory(*([event[i] for event in known] for i in (2, 1, 0)))
+    again = rng.sample(known, 5)
+    fresh = [(time, "v", "n") for time in rng.sample(range(40, 140), 10)]
+    tail = [StoredEvent(f"e{n}", i, k, t) for n, (t, k, i) in enumerate(sorted(again + fresh))]
+    tail = tail[-rng.randrange(1, len(tail)) :]
+    cleaned, previous = set(known), -1
+    for event in tail:
+        previous = max(event.timestamp, previous + 1)
+        cleaned.add((previous, event.event_type, event.item_id))
+    for n in (1, 10, 50, 1000):
+        merged = merge(snapshot, tail, n)
+        got = zip(merged.timestamps, merged.event_types, merged.item_ids, strict=True)
+        assert list(got) == sorted(cleaned)[-n:]
+    assert merge(snapshot, [], 7).timestamps == times[-7:]
 
 
 @pytest.fixture

@@ -18,7 +18,13 @@ from serving.security import ApiKeys
 
 NUM_ITEMS = 60
 ITEM_IDS = [f"item-{number}" for number in range(NUM_ITEMS)]
-KEYS = ApiKeys(recommend=["key-r"], events=["key-e"], metrics=["key-m"], admin=["key-a"])
+KEYS = ApiKeys(
+    recommend=["key-r"],
+    events=["key-e"],
+    catalogue=["key-c"],
+    metrics=["key-m"],
+    admin=["key-a"],
+)
 
 
 def save_model(directory: Path, seed: int) -> Path:

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.faults import damage, disk, hostile
 from benchmarks.faults.history_away import take_history_away
+from benchmarks.faults.item_kills import kill_while_items_change
 from benchmarks.faults.kills import kill_under_load
 from benchmarks.faults.server import Server
 from benchmarks.faults.site import make_site
@@ -42,6 +43,13 @@ def test_kill_9_loses_no_acknowledged_event_and_applies_none_twice(site, tmp_pat
     assert result["acknowledged_events"] > 100
     losses = ("lost_from_the_log", "lost_from_histories", "applied_twice")
     assert {name: result[name] for name in losses} == dict.fromkeys(losses, 0)
+
+
+def test_kill_9_loses_no_acknowledged_change_of_an_item(site, tmp_path):
+    result = kill_while_items_change(site, tmp_path, kills=2, whole_server_every=2)
+    assert result["kills"] == {"worker": 1, "server": 1}
+    assert result["acknowledged_changes"] > 50
+    assert (result["lost_from_the_log"], result["not_served"]) == (0, 0)
 
 
 def test_workers_do_not_outlive_a_killed_supervisor_and_keep_its_port(site, tmp_path):

@@ -49,7 +49,7 @@ def find_items(
 
     Without either, the most popular items. Ids that the champion does not know are left out.
     """
-    engine = request.app.state.worker.models.current.champion
+    engine = request.app.state.worker.champion
     if item_id:
         indices = engine.vocabulary.encode(item_id)
         indices = indices[indices > 0].tolist()
@@ -66,7 +66,7 @@ async def read_history(request: Request, user_id: UserId) -> list[UserHistoryIte
         history = await worker.stored_history(user_id)
     except HistoryAway:
         raise Refusal(503, "the online history is away") from None
-    engine = worker.models.current.champion
+    engine = worker.champion
     return [
         UserHistoryItem(item_id=item_id, title=engine.title(item_id), timestamp=timestamp)
         for item_id, timestamp in zip(history.item_ids, history.timestamps, strict=True)

@@ -60,6 +60,21 @@ def slate(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def item(**changes: Any) -> dict[str, Any]:
+    return {
+        "type": "item",
+        "update_id": "1",
+        "item_id": "a",
+        "title": "A",
+        "category": "books",
+        "created_at": None,
+        "available": True,
+        "attributes": {},
+        "deleted": False,
+        "timestamp": at(48),
+    } | changes
+
+
 @dataclass(frozen=True)
 class Read:
     """What a run would train on."""

@@ -7,7 +7,12 @@ import torch
 
 from sasrec.data.packed import EvaluationSet
 from sasrec.errors import DataError
-from sasrec.model.item_features import ItemFeatures, described_items, feature_columns
+from sasrec.model.item_features import (
+    FeatureColumns,
+    ItemFeatures,
+    described_items,
+    feature_columns,
+)
 from sasrec.model.recommender import Recommender
 from sasrec.model.sasrec import SASRec
 from sasrec.training import loop as training
@@ -131,7 +136,7 @@ def test_columns_that_group_items_are_chosen_by_themselves():
 
 def test_features_are_read_back(tmp_path):
     assert ItemFeatures.load(tmp_path) is None
-    features().save(tmp_path, columns=["category"])
+    features().save(tmp_path, FeatureColumns(["category"], []))
     read = ItemFeatures.load(tmp_path)
     np.testing.assert_array_equal(read.rows, features().rows)
     np.testing.assert_array_equal(read.offsets, features().offsets)

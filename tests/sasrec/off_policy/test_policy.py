@@ -28,20 +28,28 @@ def storefront(excluded=()):
     return candidates, scores, eligible
 
 
+def new_items(excluded=()):
+    """Two of the seven items: one that is a candidate, and one that is not."""
+    return np.array([item for item in (2, 4) if item not in excluded], dtype=np.int64)
+
+
 def slate_probability(slate, policy, excluded):
     candidates, scores, eligible = storefront(excluded)
     return slot_propensities(
-        np.array(slate), candidates, scores, int(eligible.sum()), policy
+        np.array(slate), candidates, scores, int(eligible.sum()), policy, new_items(excluded)
     ).prod()
 
 
-@pytest.mark.parametrize("excluded", [(), (3,), (3, 5)])
+@pytest.mark.parametrize("excluded", [(), (3,), (3, 5), (1, 2, 3, 6, 7)])
 @pytest.mark.parametrize(
     "policy",
     [
         Policy("plackett-luce", temperature=0.7),
         Policy("mixture", temperature=0.7, epsilon=0.3),
         Policy("epsilon-greedy", epsilon=0.5),
+        Policy("greedy with new items", new_share=0.3),
+        Policy("all three", temperature=0.7, epsilon=0.2, new_share=0.4),
+        Policy("new items first", epsilon=0.25, new_share=0.75),
         UNIFORM,
     ],
     ids=lambda policy: policy.name,
@@ -49,9 +57,10 @@ def slate_probability(slate, policy, excluded):
 def test_drawn_frequencies_match_the_propensities(policy, excluded):
     candidates, scores, eligible = storefront(excluded)
     rng = np.random.default_rng(0)
-    draws, k = 8_000, 3
+    draws, k = 8_000, min(3, int(eligible.sum()))
+    new = new_items(excluded)
     seen = Counter(
-        tuple(draw_slate(candidates, scores, eligible, k, policy, rng).items.tolist())
+        tuple(draw_slate(candidates, scores, eligible, k, policy, rng, new).items.tolist())
         for _ in range(draws)
     )
     slates = list(itertools.permutations(np.flatnonzero(eligible).tolist(), k))
@@ -74,20 +83,20 @@ def test_drawn_frequencies_match_the_propensities(policy, excluded):
     scores=st.lists(st.floats(-500, 500), min_size=1, max_size=NUM_ITEMS),
     temperature=st.sampled_from([0.0, 1e-3, 1.0, 50.0]),
     epsilon=st.floats(0, 1),
+    new_share=st.floats(0, 1),
     k=st.integers(1, 12),
     seed=st.integers(0, 2**32),
 )
 @settings(max_examples=200, deadline=None)
 def test_a_slate_is_distinct_eligible_and_every_slot_possible(
-    scores, temperature, epsilon, k, seed
+    scores, temperature, epsilon, new_share, k, seed
 ):
     candidates = np.arange(1, len(scores) + 1)
     eligible = np.ones(NUM_ITEMS + 1, dtype=bool)
     eligible[0] = False
-    policy = Policy("any", temperature, epsilon)
-    slate = draw_slate(
-        candidates, np.array(scores), eligible, k, policy, np.random.default_rng(seed)
-    )
+    policy = Policy("any", temperature, epsilon, new_share * (1 - epsilon))
+    rng = np.random.default_rng(seed)
+    slate = draw_slate(candidates, np.array(scores), eligible, k, policy, rng, new_items())
     assert len(slate.items) == min(k, NUM_ITEMS) == len(set(slate.items.tolist()))
     assert eligible[slate.items].all()
     assert ((slate.propensities > 0) & (slate.propensities <= 1)).all()
@@ -127,7 +136,27 @@ def test_the_same_seed_draws_the_same_slate():
     assert first.items.tolist() == second.items.tolist()
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"temperature": np.nan}, {"epsilon": 1.5}])
+def test_new_items_take_their_share_until_all_are_shown():
+    candidates, scores, eligible = storefront()
+    policy = Policy("new items alone", new_share=1.0)
+    rng = np.random.default_rng(0)
+    slate = draw_slate(candidates, scores, eligible, 4, policy, rng, new_items())
+    assert set(slate.items[:2].tolist()) == {2, 4}
+    assert slate.items[2:].tolist() == [3, 1]
+    assert slate.introduced.tolist() == [True, True, False, False]
+    assert slate.propensities.tolist() == [0.5, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -1},
+        {"temperature": np.nan},
+        {"epsilon": 1.5},
+        {"new_share": -0.1},
+        {"new_share": 0.6, "epsilon": 0.5},
+    ],
+)
 def test_a_policy_out_of_range_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Policy("wrong", **wrong)

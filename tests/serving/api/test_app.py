@@ -85,6 +85,34 @@ def test_a_model_that_was_judged_with_repeats_shows_them(settings, tmp_path):
         assert ITEM_IDS[5] not in items(ask(client, **asked))
 
 
+def test_a_dislike_on_one_worker_is_gone_from_the_lists_of_another(settings, tmp_path):
+    version = register(
+        settings.home, tmp_path / "roles", seed=2, event_roles={"dislike": "negative"}
+    )
+    ModelStore(settings.home / "models").promote(version, why="test")
+    headers = {"Authorization": "Bearer key-a"}
+    with (
+        TestClient(create_app(settings), headers=headers) as one,
+        TestClient(create_app(settings), headers=headers) as other,
+    ):
+        shown = items(ask(other, user_id="anna"))
+        tell(one, shown[0], event_type="dislike")
+        assert items(ask(other, user_id="anna", k=9)) == shown[1:]
+        assert shown[0] in items(ask(other, user_id="bert"))
+
+
+def test_a_user_with_300_events_is_shown_nothing_twice(client, settings):
+    early, late = ITEM_IDS[:40], ITEM_IDS[40:45]
+    done = [*early, *(late[number % len(late)] for number in range(260))]
+    assert len(done) == 300 > settings.history_length + len(early)
+    events = [
+        {"event_id": f"e-{n}", "user_id": "anna", "item_id": item} for n, item in enumerate(done)
+    ]
+    assert client.post("/v1/events", json={"events": events}).status_code == 202
+    assert set(items(ask(client, user_id="anna", k=100))) == set(ITEM_IDS) - {*early, *late}
+    assert len(items(ask(client, user_id="anna", k=100, allow_repeats=True))) == NUM_ITEMS
+
+
 def test_the_request_s_items_follow_the_stored_history_once(client, model):
     for item in ITEM_IDS[:3]:
         tell(client, item)

@@ -10,6 +10,8 @@ from tests.serving.sites import KEYS
 
 BODY = {
     "/v1/recommend": {"user_id": "anna"},
+    "/v1/recommend/batch": {"requests": [{"user_id": "anna"}]},
+    "/v1/similar": {"item_id": "item-1"},
     "/v1/events": {"event_id": "e", "user_id": "anna", "item_id": "item-1"},
 }
 

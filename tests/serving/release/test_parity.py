@@ -1,5 +1,6 @@
 """The serving path and the offline model agree on stored users, and it shows when they do not."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -12,6 +13,7 @@ from sasrec.data.roles import Roles
 from sasrec.data.schema import INTERACTIONS
 from sasrec.scoring.decayed_counts import DecayedCounts
 from sasrec.scoring.trend import Trend
+from serving.engine.request_history import by_role
 from serving.release.parity import serving_parity
 from serving.settings import Settings
 from tests.serving.sites import ITEM_IDS, NUM_ITEMS, save_model
@@ -67,6 +69,16 @@ def test_a_trend_is_part_of_both_answers(settings, model_dir):
     trend.save(model_dir, counts)
     got = serving_parity(model_dir, settings, USERS)
     assert got == {"agreement": 1.0, "users": len(USERS), "differing": []}
+
+
+def test_a_history_longer_than_what_is_encoded_is_excluded_as_a_whole(
+    settings, model_dir, monkeypatch
+):
+    def forgetful(*arguments):
+        return replace(by_role(*arguments), older=[])
+
+    monkeypatch.setattr("serving.release.parity.by_role", forgetful)
+    assert serving_parity(model_dir, settings, USERS)["agreement"] < 1
 
 
 def test_what_happened_after_the_publish_is_no_difference(settings, model_dir):
