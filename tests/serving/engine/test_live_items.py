@@ -130,7 +130,7 @@ def test_slots_with_new_items_are_drawn_as_often_as_their_propensities_say(plain
         request = RecommendRequest(k=1, request_id=f"r{number}", category=None)
         answer = recommend(extended, request, HISTORY, policy, candidates=20)
         drawn[answer.item_ids[0], round(float(answer.slate.propensities[0]), 12)] += 1
-    propensity = {item_id: p for item_id, p in drawn}
+    propensity = dict(drawn.keys())
     assert len(propensity) == len(drawn), "an item has one propensity, whatever part drew it"
     assert all(propensity[name] > 0.1 for name in ("n1", "n2", "n3"))
     often = [key for key in drawn if key[1] * draws >= 5]
