@@ -198,7 +198,9 @@ class ItemUpdate(_Message):
     title: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     category: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     attributes: Annotated[dict[AttributeName, Attribute], Field(max_length=64)] = Field(
-        {}, description="Anything else; several values of one are separated by |."
+        {},
+        description="Anything else; several values of one are separated by |.",
+        json_schema_extra={"additionalProperties": False},
     )
     available: bool = Field(True, strict=True, description="False: never shown from now on.")
     created_at: AwareDatetime | None = Field(

@@ -119,7 +119,7 @@ def test_status_lists_runs(server):
     [
         (
             ("compile", "--output", "/nonexist/x.yaml"),
-            ": there is no folder /nonexist",
+            "--output /nonexist/x.yaml: there is no folder /nonexist",
         ),
         (("compile", "--output", "/x.txt"), "--output /x.txt: must end in .yaml"),
         (("doctor", "--offline", "--probe"), "--offline asks no cluster"),

@@ -122,6 +122,7 @@ SERVICE = Board(
                 (
                     Query("sum(rate(reco_events_total[5m]))", "events"),
                     Query("sum(rate(reco_events_ahead_total[5m]))", "clock ahead"),
+                    Query("sum(rate(reco_item_updates_total[5m]))", "items changed"),
                 ),
             ),
             Panel(

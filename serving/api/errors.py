@@ -1,10 +1,15 @@
 """What a refused request is told: a code and a field, never what was sent."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from serving.schemas import Problem
 
@@ -51,9 +56,14 @@ class Refusal(Exception):
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Answer refusals, and parameters that FastAPI refuses, with a `Problem`."""
+    """Answer refusals, and parameters that FastAPI refuses, with a `Problem`.
+
+    Where a method is not allowed, name all that are: the router names those of one route, and a
+    path may have several.
+    """
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
+    app.add_exception_handler(HTTPException, _say_what_is_allowed)
 
 
 async def _refuse(_: Request, refusal: Exception) -> Response:
@@ -66,3 +76,20 @@ async def _refuse_parameters(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     refusal = Refusal(422, first["type"], str(first["loc"][-1]), first["msg"])
     return await _refuse(request, refusal)
+
+
+async def _say_what_is_allowed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = ", ".join(sorted(set(_methods(request.app.routes, request.scope))))
+        error = HTTPException(405, error.detail, {"Allow": allowed})
+    return await http_exception_handler(request, error)
+
+
+def _methods(routes: Iterable[BaseRoute], scope: Scope) -> Iterator[str]:
+    for route in routes:
+        included = getattr(route, "original_router", None)  # as FastAPI keeps what it includes
+        if included is not None:
+            yield from _methods(included.routes, scope)
+        elif route.matches(scope)[0] is not Match.NONE:
+            yield from getattr(route, "methods", None) or ()

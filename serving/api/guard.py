@@ -114,7 +114,7 @@ class Guard:
             return
         if self.pending >= self.limits.pending:
             raise Refusal(503, "busy; try again")
-        with_body = not (scope["method"] == "DELETE" and scope["path"] != "/v1/items")
+        with_body = not scope["path"].startswith("/v1/items/")
         content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if with_body and content_type != JSON:
             raise Refusal(415, "the body must be application/json")

@@ -1,9 +1,7 @@
 """One contract, two stores: exactly once, in time order, bounded, from many processes."""
 
 import multiprocessing
-import os
 import random
-import signal
 import time
 
 import pytest
@@ -137,7 +135,7 @@ def test_four_writers_with_kills_lose_nothing_and_repeat_nothing(location):
         if attempt < 2:
             _wait_for(acknowledged, sum(acknowledged) + 60)
             for process in writers:
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
         for process in writers:
             process.join(200)
     assert all(process.exitcode == 0 for process in writers)

@@ -160,3 +160,10 @@ def test_changing_items_takes_a_key_of_its_own(settings):
         assert status("GET", "/v1/items", "key-r") == 200
         assert status("GET", "/v1/items", "key-c") == 403
         assert status("PUT", "/v1/items", "key-c", content=b"{") == 415
+
+
+def test_a_method_that_is_not_allowed_is_told_which_are(client):
+    response = client.request("OPTIONS", "/v1/items")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "DELETE, GET, PUT"
+    assert client.put("/v1/items/item-3").status_code == 405

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from serving import metrics
-from serving.api.guard import OTHER, ROUTES
+from serving.api.guard import CATALOGUE, OTHER, ROUTES
 from tests.serving.sites import ITEM_IDS
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -62,7 +62,7 @@ def test_random_paths_and_users_add_no_metric_series(client):
     for number in range(1, 200):
         traffic(number)
     assert series() == before
-    routes = {route.name for route in (*ROUTES.values(), OTHER)}
+    routes = {route.name for route in (*ROUTES.values(), CATALOGUE, OTHER)}
     named = {s.split('route="')[1].split('"')[0] for s in before if 'route="' in s}
     assert named <= routes
 
