@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -11,7 +12,6 @@ from pydantic import (
     PlainValidator,
     RootModel,
     WithJsonSchema,
-    field_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -175,20 +175,38 @@ def _attribute(value: Any) -> Any:
     raise PydanticCustomError("attribute_value", "not a short text, a truth value or a number")
 
 
-Attribute = Annotated[
-    Any,
-    PlainValidator(_attribute),
+Attribute = Annotated[Any, PlainValidator(_attribute)]
+# Delta Lake tells no column from one of another case, so names are in one case.
+RESERVED = ["item_id", "title", "category", "created_at", "available", "written", "batch"]
+
+
+def _not_reserved(name: str) -> str:
+    if name in RESERVED:
+        raise PydanticCustomError("attribute_name", "a field of its own")
+    return name
+
+
+ATTRIBUTE_NAME = r"^[a-z_][a-z0-9_]{0,63}$"
+AttributeName = Annotated[str, Field(pattern=ATTRIBUTE_NAME), AfterValidator(_not_reserved)]
+# As the document has them: pydantic would allow any other name beside these.
+Attributes = Annotated[
+    dict[AttributeName, Attribute],
+    Field(max_length=64),
     WithJsonSchema(
         {
-            "anyOf": [
-                {"type": "string", "maxLength": 1024},
-                {"type": "boolean"},
-                {"type": "number", "minimum": -(2**53), "maximum": 2**53},
-            ]
+            "type": "object",
+            "maxProperties": 64,
+            "propertyNames": {"pattern": ATTRIBUTE_NAME, "not": {"enum": RESERVED}},
+            "additionalProperties": {
+                "anyOf": [
+                    {"type": "string", "maxLength": 1024},
+                    {"type": "boolean"},
+                    {"type": "number", "minimum": -(2**53), "maximum": 2**53},
+                ]
+            },
         }
     ),
 ]
-AttributeName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 
 
 class ItemUpdate(_Message):
@@ -197,24 +215,13 @@ class ItemUpdate(_Message):
     item_id: ItemId
     title: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     category: Annotated[str, Field(min_length=1, max_length=256)] | None = None
-    attributes: Annotated[dict[AttributeName, Attribute], Field(max_length=64)] = Field(
-        {},
-        description="Anything else; several values of one are separated by |.",
-        json_schema_extra={"additionalProperties": False},
+    attributes: Attributes = Field(
+        {}, description="Anything else; several values of one are separated by |."
     )
     available: bool = Field(True, strict=True, description="False: never shown from now on.")
     created_at: AwareDatetime | None = Field(
         None, strict=True, description="In ISO 8601 with an offset; the first update when absent."
     )
-
-    @field_validator("attributes")
-    @classmethod
-    def _own_names(cls, attributes: dict[str, Any]) -> dict[str, Any]:
-        """Delta Lake tells no column from one of another case."""
-        names = [name.lower() for name in attributes]
-        if len({*names}) < len(names) or not RESERVED.isdisjoint(names):
-            raise PydanticCustomError("attribute_name", "repeated, or a field of its own")
-        return attributes
 
     def record(self, *, now: int, update_id: str) -> dict[str, Any]:
         """As `feature_repo.event_codec` has it; `now` in microseconds."""
@@ -231,11 +238,6 @@ class ItemUpdate(_Message):
             "deleted": False,
             "timestamp": now,
         }
-
-
-RESERVED = frozenset(
-    {"item_id", "title", "category", "created_at", "available", "written", "batch"}
-)
 
 
 class ItemUpdates(_Message):

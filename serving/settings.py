@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from feature_repo.event_times import RETENTION
@@ -45,7 +45,8 @@ class Settings(BaseSettings):
     )
     epsilon: Share = Field(default=0.02, description="Share of slots drawn uniformly.")
     new_item_share: Share = Field(
-        default=0.05, description="Share of slots for items that hardly anybody has seen."
+        default=0.05,
+        description="Share of slots for items that hardly anybody has seen; epsilon comes first.",
     )
     gold_share: Share = Field(
         default=0.01, description="Share of users always served uniformly: the gold set."
@@ -73,12 +74,6 @@ class Settings(BaseSettings):
     max_pending: int = Field(
         default=32, ge=1, description="Requests under way per process before 503."
     )
-
-    @model_validator(mode="after")
-    def _leave_a_share_for_the_ranking(self) -> "Settings":
-        if self.epsilon + self.new_item_share > 1:
-            raise ValueError("SASREC_EPSILON and SASREC_NEW_ITEM_SHARE are more than 1 together")
-        return self
 
     @property
     def feature_store(self) -> Path:
@@ -111,5 +106,5 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         field, message = first_problem(error)
-        variable = f"SASREC_{field.replace('.', '_').upper()}: " if field else ""
-        raise SettingsError(f"{variable}{message}") from None
+        variable = f"SASREC_{field.replace('.', '_').upper()}"
+        raise SettingsError(f"{variable}: {message}") from None

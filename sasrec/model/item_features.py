@@ -116,11 +116,11 @@ class FeatureColumns:
         """Rows of the hashed table for one item; none where it has no value in any column.
 
         Args:
-            item: values by column: text, numbers, truth values or None.
+            item: values by column in lower case: text, numbers, truth values or None.
         """
         found = []
         for column in self.columns:
-            value = item.get(column.removesuffix(WORDS))
+            value = item.get(column.removesuffix(WORDS).lower())
             if isinstance(value, float) and value.is_integer():
                 value = int(value)
             if column in self.binned:

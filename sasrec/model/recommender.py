@@ -151,7 +151,7 @@ class Recommender:
         """The row (dim,) of an item outside the vocabulary, by its features alone.
 
         Args:
-            item: its values by column.
+            item: its values by column, in lower case.
 
         Returns:
             None where the model has no item features, or the item no value that makes one.

@@ -8,7 +8,8 @@ from serving.settings import Settings
 
 def ranking_policy(settings: Settings) -> Policy:
     """The policy of everyone outside the gold set, named after what it does."""
-    return _ranking_policy(settings.temperature, settings.epsilon, settings.new_item_share)
+    new_share = min(settings.new_item_share, 1 - settings.epsilon)
+    return _ranking_policy(settings.temperature, settings.epsilon, new_share)
 
 
 @cache

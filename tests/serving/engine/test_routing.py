@@ -84,3 +84,8 @@ def test_candidates_are_the_best_and_ties_go_to_the_lower_index():
     eligible[3] = False
     assert top_candidates(scores, eligible, 10).tolist() == [2, 4, 5, 1]
     assert top_candidates(scores, np.zeros(7, dtype=bool), 3).tolist() == []
+
+
+def test_new_items_get_at_most_what_exploration_leaves():
+    assert ranking_policy(Settings(epsilon=0.02, new_item_share=0.05)).new_share == 0.05
+    assert ranking_policy(Settings(epsilon=1.0)).new_share == 0.0
