@@ -1,15 +1,15 @@
 """Lists for all users of a site, written to a file: for a newsletter, a cache or another system.
 
-Histories are those of the last publish: what the service logged since is in the next run's. The
-lists are drawn as the service would draw them, by its policies and with the same propensities, so
-that what comes of them can be judged; a draw is seeded by user, version and publish, and so a run
-that was interrupted goes on where it stopped and ends with the same file.
+They are the lists that the service would draw: of the same histories, live items and recent counts,
+by the same policies and with the same propensities, so that what comes of them can be judged. A
+draw is seeded by user, version and publish, and an interrupted run goes on where it stopped.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,18 +18,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from feature_repo.catalogue import open_catalogue
 from feature_repo.extract import current_entities, stream_sequences
-from feature_repo.online import UserHistory
+from feature_repo.history import HistoryStore, open_history
+from feature_repo.history.protocol import LIMIT
+from feature_repo.online import UserHistory, merge
+from feature_repo.tables import HISTORY_LIMIT
 from sasrec import progress
 from sasrec.data.schema import TIMESTAMP
 from sasrec.errors import DataError, SettingsError
 from serving.engine.engine import Engine
+from serving.engine.live_items import LiveEngine
 from serving.engine.recommendation import Asked, Recommendation, recommend_batch
 from serving.engine.request_history import by_role
 from serving.engine.routing import choose_policy
-from serving.registry import RegistryError, open_registry
+from serving.registry import ModelStore, RegistryError, open_registry
 from serving.schemas import RecommendRequest
 from serving.settings import Settings
+from serving.worker.trend_follower import TrendFollower
 
 USERS_PER_PART = 10_000  # what an interruption may cost
 USERS_AT_ONCE = 256  # of one forward pass
@@ -58,7 +64,8 @@ class Plan:
     Attributes:
         as_of: of the publish, ISO 8601.
         users: how many, and `users_digest` which.
-        policies: temperature, epsilon and share of uniform lists, as the service has them.
+        policies: temperature, epsilon, share of new items and share of uniform lists, as the
+            service has them.
     """
 
     model_version: str
@@ -66,7 +73,7 @@ class Plan:
     k: int
     users: int
     users_digest: str
-    policies: tuple[float, float, float]
+    policies: tuple[float, float, float, float]
 
 
 def write_lists(
@@ -98,13 +105,37 @@ def write_lists(
         k,
         len(asked),
         hashlib.sha256("\n".join(asked).encode()).hexdigest(),
-        (settings.temperature, settings.epsilon, settings.gold_share),
+        (settings.temperature, settings.epsilon, settings.new_item_share, settings.gold_share),
     )
     parts = _open_parts(output, plan)
+    with closing(open_history(settings.history_location)) as online:
+        engine = _as_served(store, version, settings, online)
+        _write_parts(parts, asked, lambda users: _answers(engine, settings, online, users, plan))
+    _join(parts, output)
+    return plan
+
+
+def _as_served(store: ModelStore, version: str, settings: Settings, online: HistoryStore) -> Engine:
+    """The version with the live items and the counts of now, as a worker would have it."""
     try:
         engine = Engine(store.path(version), index_above=settings.index_above)
     except RegistryError as error:
         raise DataError(str(error)) from None
+    TrendFollower(online, lambda: [engine]).look()
+    with closing(open_catalogue(settings.history_location)) as catalogue:
+        changes = catalogue.since(0)
+    if not changes.items:
+        return engine
+    items = {record["item_id"]: record for record in changes.items}
+    return LiveEngine(engine, items, changes.impressions)
+
+
+def _write_parts(
+    parts: Path,
+    asked: Sequence[str],
+    answers_of: Callable[[Sequence[str]], Iterator[list[Recommendation]]],
+) -> None:
+    """Write a file for each `USERS_PER_PART` users, but for those that are there."""
     with progress.bar(len(asked)) as advance:
         for number, start in enumerate(range(0, len(asked), USERS_PER_PART)):
             part = parts / f"{number:06}.parquet"
@@ -114,12 +145,10 @@ def write_lists(
                 continue
             unfinished = part.with_suffix(".new")
             with pq.ParquetWriter(unfinished, LISTS) as writer:
-                for answers in _answers(engine, settings, of_part, plan):
+                for answers in answers_of(of_part):
                     writer.write_table(_rows(answers))
                     advance("lists", len(answers))
             unfinished.replace(part)
-    _join(parts, output)
-    return plan
 
 
 def _open_parts(output: Path, plan: Plan) -> Path:
@@ -146,7 +175,7 @@ def _planned(parts: Path) -> str | None:
 
 
 def _answers(
-    engine: Engine, settings: Settings, users: Sequence[str], plan: Plan
+    engine: Engine, settings: Settings, online: HistoryStore, users: Sequence[str], plan: Plan
 ) -> Iterator[list[Recommendation]]:
     """The users' lists in their order, `USERS_AT_ONCE` or fewer at a time."""
     just_after = datetime.fromisoformat(plan.as_of) + timedelta(microseconds=1)
@@ -158,16 +187,19 @@ def _answers(
             piece.schema.get_field_index("timestamps"), "timestamps", microseconds
         )
         for batch in piece.to_batches(max_chunksize=USERS_AT_ONCE):
-            asked = [_asked(engine, settings, plan, row) for row in batch.to_pylist()]
+            asked = [_asked(engine, settings, online, plan, row) for row in batch.to_pylist()]
             yield recommend_batch(engine, asked, candidates=settings.candidates)
 
 
-def _asked(engine: Engine, settings: Settings, plan: Plan, row: dict[str, Any]) -> Asked:
+def _asked(
+    engine: Engine, settings: Settings, online: HistoryStore, plan: Plan, row: dict[str, Any]
+) -> Asked:
     user = row["user_id"]
     name = f"{plan.model_version} {plan.as_of} {plan.k} {user}"
     digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
     request = RecommendRequest.model_validate({"user_id": user, "k": plan.k, "request_id": digest})
-    stored = UserHistory(row["item_ids"], row["event_types"], row["timestamps"])
+    published = UserHistory(row["item_ids"], row["event_types"], row["timestamps"])
+    stored = merge(published, online.latest(user, LIMIT), HISTORY_LIMIT)
     history = by_role(stored, engine.roles, settings.history_length)
     return Asked(request, history, choose_policy(user, settings))
 

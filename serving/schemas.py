@@ -214,7 +214,7 @@ class ItemUpdate(_Message):
 
     item_id: ItemId
     title: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
-    category: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    category: Category | None = None
     attributes: Attributes = Field(
         {}, description="Anything else; several values of one are separated by |."
     )

@@ -3,7 +3,7 @@
 import gc
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from feature_repo.event_times import too_old
@@ -20,7 +20,14 @@ from sasrec.errors import DataError
 from serving import metrics
 from serving.api import catalogue, console
 from serving.api.bodies import parse, request_body
-from serving.api.errors import BODY_RESPONSES, NOT_FOUND, RESPONSES, Refusal, install_handlers
+from serving.api.errors import (
+    BODY_RESPONSES,
+    NOT_FOUND,
+    RESPONSES,
+    Refusal,
+    Responses,
+    install_handlers,
+)
 from serving.api.guard import Guard, Limits
 from serving.events.writer import LogUnavailable
 from serving.registry import RegistryError
@@ -85,51 +92,43 @@ def create_app(settings: Settings) -> FastAPI:
         limits=Limits(body_bytes=settings.max_body_bytes, pending=settings.max_pending),
     )
     install_handlers(app)
-    # These answer; FastAPI's own, below, document them. What it does around a handler that reads
-    # and writes JSON by itself would cost a tenth of a recommendation.
-    app.add_route("/v1/recommend", recommend, methods=["POST"])
-    app.add_route("/v1/recommend/batch", recommend_batch, methods=["POST"])
-    app.add_route("/v1/similar", similar, methods=["POST"])
-    app.add_route("/v1/events", record_events, methods=["POST"])
-    app.add_api_route(
-        "/v1/recommend",
-        recommend,
-        methods=["POST"],
-        response_model=RecommendResponse,
-        responses=BODY_RESPONSES,
-        openapi_extra=request_body("RecommendRequest"),
-    )
-    app.add_api_route(
-        "/v1/recommend/batch",
-        recommend_batch,
-        methods=["POST"],
-        response_model=BatchResponse,
-        responses=BODY_RESPONSES,
-        openapi_extra=request_body("BatchRequest"),
-    )
-    app.add_api_route(
-        "/v1/similar",
-        similar,
-        methods=["POST"],
-        response_model=SimilarResponse,
-        responses=BODY_RESPONSES | NOT_FOUND,
-        openapi_extra=request_body("SimilarRequest"),
-    )
-    app.add_api_route(
-        "/v1/events",
-        record_events,
-        methods=["POST"],
-        status_code=202,
-        response_model=EventsAccepted,
-        responses=BODY_RESPONSES,
-        openapi_extra=request_body("Events"),
-    )
+    _add(app, "/v1/recommend", recommend, RecommendRequest, RecommendResponse)
+    _add(app, "/v1/recommend/batch", recommend_batch, BatchRequest, BatchResponse)
+    _add(app, "/v1/similar", similar, SimilarRequest, SimilarResponse, responses=NOT_FOUND)
+    _add(app, "/v1/events", record_events, Events, EventsAccepted, status=202)
     catalogue.add_routes(app)
     app.include_router(console.router, responses=RESPONSES)
     document = _openapi(app)
     app.openapi = lambda: document  # type: ignore[method-assign]
     app.add_api_route("/metrics", read_metrics, methods=["GET"], include_in_schema=False)
     return app
+
+
+def _add(
+    app: FastAPI,
+    path: str,
+    handler: Callable[[Request], Awaitable[Response]],
+    asked: type[BaseModel],
+    answered: type[BaseModel],
+    *,
+    status: int = 200,
+    responses: Responses | None = None,
+) -> None:
+    """Add a route that takes a body.
+
+    The first of the two answers, and FastAPI's own documents it: what that does around a handler
+    that reads and writes JSON by itself would cost a tenth of a recommendation.
+    """
+    app.add_route(path, handler, methods=["POST"])
+    app.add_api_route(
+        path,
+        handler,
+        methods=["POST"],
+        status_code=status,
+        response_model=answered,
+        responses=BODY_RESPONSES | (responses or {}),
+        openapi_extra=request_body(asked.__name__),
+    )
 
 
 RECOMMEND_REQUEST = TypeAdapter(RecommendRequest)

@@ -13,7 +13,8 @@ from starlette.types import Scope
 
 from serving.schemas import Problem
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
+Responses = dict[int | str, dict[str, Any]]
+RESPONSES: Responses = {
     401: {"model": Problem, "description": "No key was presented."},
     403: {"model": Problem, "description": "The key does not open this route."},
     422: {"model": Problem, "description": "The request breaks the schema."},
@@ -24,7 +25,7 @@ BODY_RESPONSES = RESPONSES | {
     413: {"model": Problem, "description": "The body is too large."},
     415: {"model": Problem, "description": "The body is not application/json."},
 }
-NOT_FOUND: dict[int | str, dict[str, Any]] = {
+NOT_FOUND: Responses = {
     404: {"model": Problem, "description": "The model does not know what was named."},
 }
 

@@ -1,6 +1,7 @@
 """Lists for all users in a file: as the service draws them, whole after an interruption."""
 
 from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import pipeline
+from feature_repo.catalogue import open_catalogue
+from feature_repo.history import StoredEvent, open_history
 from feature_repo.online import UserHistory
 from feature_repo.publish import publish
 from sasrec.data.schema import INTERACTIONS
@@ -20,9 +23,9 @@ from serving.engine.recommendation import recommend
 from serving.engine.request_history import by_role
 from serving.engine.routing import choose_policy
 from serving.registry import ModelStore
-from serving.schemas import RecommendRequest
+from serving.schemas import ItemIds, RecommendRequest
 from serving.settings import Settings
-from tests.serving.sites import ITEM_IDS
+from tests.serving.sites import ITEM_IDS, register
 
 AS_OF = datetime(2026, 1, 10, tzinfo=UTC)
 USERS = [f"user-{n:02}" for n in range(9)]
@@ -59,7 +62,9 @@ def published(tmp_path_factory):
 @pytest.fixture
 def settings(home, published):
     (home / "feature_store").symlink_to(published)
-    return Settings(home=home, epsilon=0.3, gold_share=0.3, temperature=0.5)
+    return Settings(
+        home=home, history=str(home / "history.db"), epsilon=0.3, gold_share=0.3, temperature=0.5
+    )
 
 
 def test_every_user_gets_the_list_that_the_service_would_draw(settings, tmp_path, monkeypatch):
@@ -91,6 +96,29 @@ def test_every_user_gets_the_list_that_the_service_would_draw(settings, tmp_path
             [row["propensity"] for row in rows], answer.slate.propensities, rtol=1e-4
         )
         assert {row["score"] is None for row in rows} == {user == USERS[-1]}
+
+
+def test_what_happened_since_the_publish_counts(home, settings, tmp_path):
+    """An event, a dislike and an item that is gone, as the service would hear of them."""
+    roles = {"dislike": "negative"}
+    store = ModelStore(home / "models")
+    store.promote(register(home, tmp_path / "roles", seed=2, event_roles=roles))
+    settings = settings.model_copy(update={"epsilon": 0.0, "gold_share": 0.0, "temperature": 0.0})
+    [user] = offline_users = USERS[:1]
+
+    def items():
+        offline.write_lists(settings, tmp_path / "lists.parquet", k=20, users=offline_users)
+        return pq.read_table(tmp_path / "lists.parquet")["item_id"].to_pylist()
+
+    before = items()
+    met, disliked, gone = before[:3]
+    later = round(AS_OF.timestamp() * 1e6) + 1
+    with closing(open_history(settings.history_location)) as online:
+        online.append(user, StoredEvent("e1", met, "click", later))
+        online.append(user, StoredEvent("e2", disliked, "dislike", later + 1))
+    with closing(open_catalogue(settings.history_location)) as catalogue:
+        catalogue.apply(ItemIds(item_ids=[gone]).records(now=later, update_id="u"))
+    assert not {met, disliked, gone} & set(items())
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(settings, tmp_path, monkeypatch):
