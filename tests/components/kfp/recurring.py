@@ -11,14 +11,15 @@ _PART = re.compile(r"(?:[*?]|(\w+)(?:-(\w+))?)(?:/(\d+))?")
 def recurring_run_refusal(fields: dict[str, Any]) -> str:
     """Why the server refuses a recurring run; empty where it does not.
 
-    pipelines/backend/src/apiserver/server/api_converter.go, `toModelTrigger`, by
-    github.com/robfig/cron v1 `parser.go`; and recurring_run_server.go, `validateJob`.
+    pipelines/backend/src/apiserver/server/api_converter.go, `toModelJob`: the range, and
+    `cron.Parse` of github.com/robfig/cron v1.2.0, whose sixth field, the day of the week, is
+    optional and whose first one is seconds.
     """
     if not 1 <= int(fields.get("max_concurrency", 0)) <= 10:
-        return "The max concurrency of the job must be in range [1, 10]"
+        return "Max concurrency of a recurring run must be at least 1 and at most 10"
     cron = fields["trigger"]["cron_schedule"]["cron"]
     texts = cron.split()
-    if len(texts) not in (5, 6):  # five are without the last one
+    if len(texts) not in (5, 6):
         return f"Schedule cron is not a supported format: expected 5 to 6 fields, found {cron}"
     for index, text in enumerate(texts):
         for part in text.split(","):
