@@ -4,12 +4,11 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from sasrec.data.packed import PackedSequences, pack
 from sasrec.data.repeats import repeats_allowed
 from sasrec.data.roles import Roles
 from sasrec.data.vocabulary import PADDING
@@ -21,7 +20,7 @@ from sasrec.off_policy.policy import NO_ITEMS
 from serving.engine.index import accurate_index
 from serving.engine.items import load_items
 from serving.engine.live_trend import LiveTrend
-from serving.engine.ranking import ExactRanking, IndexRanking, Ranking, score, top_candidates
+from serving.engine.ranking import ExactRanking, IndexRanking, Ranking, score_batch, top_candidates
 from serving.registry.store import MANIFEST
 
 PROBES, PROBE_LENGTH = 64, 20
@@ -94,10 +93,8 @@ class Engine:
             item_ids: the history, oldest first, unknown items included.
             timestamps: microseconds since the epoch, one per item.
         """
-        hidden = self._encode(item_ids, timestamps)
-        if hidden is None:
-            return None
-        return self._ranking(hidden)
+        [ranking] = self.rank_batch([(item_ids, timestamps)])
+        return ranking
 
     def rank_popular(self) -> Ranking:
         """The catalogue by what everybody meets lately, for a history that says nothing."""
@@ -107,19 +104,16 @@ class Engine:
     def rank_batch(
         self, histories: Sequence[tuple[Sequence[str], Sequence[int]]]
     ) -> Iterator[Ranking | None]:
-        """As `rank` for each history, of one packed forward pass; scored as they are asked for.
+        """As `rank` for each history, of one forward pass; scored as they are asked for.
 
         Args:
             histories: item ids and timestamps of each, as `rank` has them.
         """
-        item_ids = [items for items, _ in histories]
-        packed = pack(item_ids, [times for _, times in histories], self.vocabulary)
-        known = np.flatnonzero(packed.lengths)
-        window = packed.select(known, self.recommender.model.config.max_length)
-        hidden = self._encode_packed(window) if len(known) else torch.empty(0)
-        rankings = self._rankings(hidden)
-        for length in packed.lengths:
-            yield next(rankings) if length else None
+        windows = [self._window(*history) for history in histories]
+        known = [window for window in windows if len(window.items)]
+        rankings = self._rankings(self._encode(known)) if known else iter(())
+        for window in windows:
+            yield next(rankings) if len(window.items) else None
 
     def _rankings(self, hidden: torch.Tensor) -> Iterator[Ranking]:
         """The catalogue for each of (B, dim) states; scores are computed block by block."""
@@ -128,13 +122,9 @@ class Engine:
         if self._index is not None:
             yield from (IndexRanking(state, matrix, self._index, now) for state in hidden)
             return
+        bonus = None if now is None else now.bonus
         for block in hidden.split(max(1, SCORES_AT_ONCE // len(matrix))):
-            with torch.inference_mode():
-                scores = (block @ matrix.T).numpy()
-            if now is not None and now.bonus is not None:
-                scores += now.bonus
-            scores[:, PADDING] = -np.inf
-            yield from map(ExactRanking, scores)
+            yield from map(ExactRanking, _with_bonus(score_batch(matrix, block), bonus))
 
     def similar(self, item_id: str, eligible: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The eligible items whose embeddings point most nearly where this item's does.
@@ -160,7 +150,7 @@ class Engine:
     def _cosines(self, row: torch.Tensor) -> np.ndarray:
         """(V + 1,) float32 of all embeddings with (dim,) `row`."""
         length = max(float(torch.linalg.vector_norm(row)), TINY)
-        return score(self._encoder.matrix, row) / (self._lengths * length)
+        return score_batch(self._encoder.matrix, row[None])[0] / (self._lengths * length)
 
     @cached_property
     def _lengths(self) -> np.ndarray:
@@ -180,44 +170,32 @@ class Engine:
             item_ids: the history, oldest first, unknown items included.
             timestamps: microseconds since the epoch, one per item.
         """
-        hidden = self._encode(item_ids, timestamps)
         bonus = None if self.trend is None else self.trend.now.bonus
-        if hidden is None:
-            size = len(self.vocabulary) + 1
-            scores = np.zeros(size, dtype=np.float32) if bonus is None else bonus.copy()
-            scores[PADDING] = -np.inf
-            return scores
-        return self._score_all(hidden, bonus)
+        window = self._window(item_ids, timestamps)
+        if len(window.items):
+            scores = score_batch(self._encoder.matrix, self._encode([window]))
+        else:
+            scores = np.zeros((1, len(self._encoder.matrix)), dtype=np.float32)
+        return _with_bonus(scores, bonus)[0]
 
-    def _encode(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> torch.Tensor | None:
+    def _window(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> "_Window":
         indices = self.vocabulary.encode(item_ids)
-        known = indices != PADDING
-        if not known.any():
-            return None
-        seconds = np.asarray(timestamps, dtype=np.int64)[known] // MICROSECONDS
-        with torch.inference_mode():
-            rows = self._embed(indices[known])
-            return self._encoder.encode_rows(rows, torch.from_numpy(seconds))
+        known = np.flatnonzero(indices)[-self._encoder.max_length :]
+        return _Window(indices[known], np.asarray(timestamps, dtype=np.int64)[known])
 
-    def _encode_packed(self, histories: PackedSequences) -> torch.Tensor:
+    def _encode(self, windows: Sequence["_Window"]) -> torch.Tensor:
         """The hidden states (B, dim) of histories of 1 to `max_length` events."""
-        return self.recommender.encode(histories)
+        items = np.concatenate([window.items for window in windows])
+        times = np.concatenate([window.timestamps for window in windows])
+        with torch.inference_mode():
+            return self._encoder.encode_rows(
+                self._embed(items),
+                torch.from_numpy(times // MICROSECONDS),
+                [len(window.items) for window in windows],
+            )
 
     def _embed(self, indices: np.ndarray) -> torch.Tensor:
         return self._encoder.matrix[torch.from_numpy(indices)]
-
-    def _ranking(self, hidden: torch.Tensor) -> Ranking:
-        now = None if self.trend is None else self.trend.now
-        if self._index is not None:
-            return IndexRanking(hidden, self._encoder.matrix, self._index, now)
-        return ExactRanking(self._score_all(hidden, None if now is None else now.bonus))
-
-    def _score_all(self, hidden: torch.Tensor, bonus: np.ndarray | None) -> np.ndarray:
-        scores = score(self._encoder.matrix, hidden)
-        if bonus is not None:
-            scores += bonus
-        scores[PADDING] = -np.inf
-        return scores
 
     def _probes(self) -> Iterator[torch.Tensor]:
         """Hidden states to try an index with: of random histories, one event and more."""
@@ -243,6 +221,26 @@ class Engine:
         for length in (1, 200):
             some = [self.vocabulary.item_ids[i % len(self.vocabulary)] for i in range(length)]
             self.rank(some, list(range(length)))
+
+
+class _Window(NamedTuple):
+    """What the model sees of a history: the newest events of items that it knows.
+
+    Attributes:
+        items: (L,) int64 indices, none of them `PADDING`.
+        timestamps: (L,) int64, microseconds since the epoch.
+    """
+
+    items: np.ndarray
+    timestamps: np.ndarray
+
+
+def _with_bonus(scores: np.ndarray, bonus: np.ndarray | None) -> np.ndarray:
+    """(B, V + 1) scores, changed in place: the trend's bonus added, and no padding."""
+    if bonus is not None:
+        scores += bonus
+    scores[:, PADDING] = -np.inf
+    return scores
 
 
 def _metadata(directory: Path) -> dict[str, Any]:

@@ -14,12 +14,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from sasrec.data.packed import PackedSequences
 from sasrec.data.vocabulary import PADDING, Vocabulary
-from sasrec.model.recommender import MICROSECONDS
 from serving.engine.engine import TINY, Engine
 from serving.engine.items import ItemTable
-from serving.engine.ranking import Ranking, score, top_candidates
+from serving.engine.ranking import Ranking, score, score_batch, top_candidates
 
 FEW_IMPRESSIONS = 30
 """Up to which an item is drawn on purpose: from then on its clicks begin to say something."""
@@ -81,34 +79,15 @@ class LiveEngine(Engine):
         """Those of `items` (n,) that are to be shown on purpose, whether eligible or not."""
         return items[self._is_new[items]]
 
-    def _ranking(self, hidden: Tensor) -> Ranking:
-        return _SideRanking(
-            super()._ranking(hidden), len(self._base) - 1, score(self._side, hidden)
-        )
-
     def rank_popular(self) -> Ranking:
         """As `Engine.rank_popular`; nobody has met the new items."""
         known = self.version_alone.rank_popular()
         return _SideRanking(known, len(self._base) - 1, np.zeros(len(self._side), np.float32))
 
     def _rankings(self, hidden: Tensor) -> Iterator[Ranking]:
-        for known, state in zip(super()._rankings(hidden), hidden, strict=True):
-            yield _SideRanking(known, len(self._base) - 1, score(self._side, state))
-
-    def _encode_packed(self, histories: PackedSequences) -> Tensor:
-        if histories.items.max() < len(self._base):
-            return super()._encode_packed(histories)
-        with torch.inference_mode():
-            ends = histories.cu_seqlens[1:].tolist()
-            return torch.stack(
-                [
-                    self._encoder.encode_rows(
-                        self._embed(histories.items[start:end]),
-                        torch.from_numpy(histories.timestamps[start:end] // MICROSECONDS),
-                    )
-                    for start, end in zip([0, *ends], ends, strict=False)
-                ]
-            )
+        side = score_batch(self._side, hidden)
+        for known, scores in zip(super()._rankings(hidden), side, strict=True):
+            yield _SideRanking(known, len(self._base) - 1, scores)
 
     def _cosines(self, row: Tensor) -> np.ndarray:
         lengths = torch.linalg.vector_norm(self._side, dim=1) * torch.linalg.vector_norm(row)

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from serving.engine.index import OVERSAMPLING, RECALL_AT, Index
@@ -70,14 +71,21 @@ class IndexRanking:
         """As `Ranking` has it, but for the few items that the index misses."""
         found = self._index.search(self._hidden, OVERSAMPLING * max(n, RECALL_AT))
         if self._trending is not None:
-            found = np.union1d(found, self._trending)
+            # Not a union, which would sort all of them: few of them are best, whether twice or not.
+            found = np.concatenate([found, self._trending])
         found = found[eligible[found]]
         if len(found) < LEAST_LEFT * n:
             scores = score(self._matrix, self._hidden)
             return top_candidates(
                 scores if self._bonus is None else scores + self._bonus, eligible, n
             )
-        return found[np.lexsort((found, -self.scores(found)))[:n]]
+        scores = self.scores(found)
+        if len(found) > 2 * n:
+            best = scores >= np.partition(scores, -2 * n)[-2 * n]
+            found, scores = found[best], scores[best]
+        found = found[np.lexsort((found, -scores))]
+        repeated = found[1:] == found[:-1]
+        return found[np.concatenate([[True], ~repeated])][:n]
 
     def scores(self, items: np.ndarray) -> np.ndarray:
         """As `Ranking` has it."""
@@ -93,13 +101,45 @@ def score(matrix: Tensor, hidden: Tensor) -> np.ndarray:
     return matrix.numpy() @ hidden.numpy()
 
 
+def score_batch(matrix: Tensor, hidden: Tensor) -> np.ndarray:
+    """(B, V + 1) float32 products of all items with (B, dim) `hidden`.
+
+    Of eight histories each costs a third of what one alone does: the matrix is read once.
+    """
+    if len(hidden) == 1:
+        return score(matrix, hidden[0])[None]
+    with torch.inference_mode():
+        return (hidden @ matrix.T).numpy()
+
+
+SAMPLE_EVERY = 32
+"""Of the scores, how many stand behind each one that is looked at for a threshold."""
+
+
 def top_candidates(scores: np.ndarray, eligible: np.ndarray, n: int) -> np.ndarray:
     """Indices (<= n,) int64 of the best eligible items, best first; ties go to the lower index."""
-    masked = np.where(eligible, scores, -np.inf)
-    n = min(n, int(np.count_nonzero(masked > -np.inf)))
-    if n == 0:
-        return np.empty(0, dtype=np.int64)
-    threshold = np.partition(masked, -n)[-n]
-    better = np.flatnonzero(masked > threshold)
-    tied = np.flatnonzero(masked == threshold)[: n - len(better)]
-    return np.concatenate([better[np.lexsort((better, -masked[better]))], tied])
+    found = _above_threshold(scores, eligible, n)
+    if found is None:
+        found = np.flatnonzero(eligible & (scores > -np.inf))
+    if len(found) > n > 0:
+        of_these = scores[found]
+        found = found[of_these >= np.partition(of_these, -n)[-n]]
+    return found[np.lexsort((found, -scores[found]))[:n]]
+
+
+def _above_threshold(scores: np.ndarray, eligible: np.ndarray, n: int) -> np.ndarray | None:
+    """All eligible items from some score on, at least n of them; None where that was no success.
+
+    The score is that of a sample at which twice as many items are expected, so a pass or two over
+    the scores finds what a partition of all takes ten times as long for.
+    """
+    sample = scores[::SAMPLE_EVERY]
+    rank = 2 * n // SAMPLE_EVERY + 4
+    if rank >= len(sample) // 2:
+        return None
+    threshold = np.partition(sample, -rank)[-rank]
+    if threshold == -np.inf:
+        return None
+    found = np.flatnonzero(scores >= threshold)
+    found = found[eligible[found]]
+    return found if len(found) >= n else None

@@ -117,8 +117,9 @@ def recommend(
         candidates: how many of the best items a Plackett-Luce slot draws from.
         degraded: why the history may be incomplete.
     """
-    ranking = engine.rank(history.item_ids, history.timestamps)
-    return _draw(engine, request, history, policy, ranking, candidates, degraded)
+    asked = Asked(request, history, policy, degraded)
+    [answer] = recommend_batch(engine, [asked], candidates=candidates)
+    return answer
 
 
 def recommend_batch(

@@ -15,13 +15,7 @@ from feature_repo.tables import HISTORY_LIMIT
 from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
 from serving.engine.engine import Engine
-from serving.engine.recommendation import (
-    Asked,
-    Recommendation,
-    recommend,
-    recommend_batch,
-    recommend_popular,
-)
+from serving.engine.recommendation import Asked, Recommendation, recommend_popular
 from serving.engine.request_history import History, by_role, example_users, with_recent_items
 from serving.engine.routing import choose_policy, ranking_policy, serves_challenger
 from serving.events.history_writer import HistoryWriter, LogKeeper, catch_up
@@ -37,6 +31,7 @@ from serving.schemas import (
 )
 from serving.settings import Settings
 from serving.worker.admission import Queue
+from serving.worker.batches import Job, recommend_all
 from serving.worker.errors import Busy, HistoryAway
 from serving.worker.hot_swap import LiveModels
 from serving.worker.live_catalogue import LiveCatalogue
@@ -77,7 +72,8 @@ class Worker:
         self._trends.start()
         # One thread computes; the event loop stays free to accept, refuse and report.
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._queue = Queue(self._compute, settings.deadline_seconds)
+        self._recommend_all = partial(recommend_all, candidates=settings.candidates)
+        self._queue = Queue(self._recommend_all, self._compute, settings.deadline_seconds)
         self._example_users = example_users(settings.feature_store)
         self._batches = asyncio.Lock()
         self._answered = 0
@@ -102,9 +98,13 @@ class Worker:
             Busy: it would have waited too long.
         """
         with self._queue.place():
-            engine = self._engine(request.user_id)
-            history, degraded = await self._history(request, engine)
-            answer = await self._rank(engine, request, history, degraded)
+            job = await self._job(request)
+            try:
+                answer = await self._queue.run(job)
+            except TimeoutError:
+                answer = _popular(job, "deadline")
+            except Exception as error:
+                answer = _popular(job, "model", error)
         self._has_served(answer)
         return answer
 
@@ -132,26 +132,13 @@ class Worker:
         return answers
 
     async def _answer_slice(self, requests: Sequence[RecommendRequest]) -> list[Recommendation]:
-        by_engine: dict[str, tuple[Engine, list[int], list[Asked]]] = {}
-        for place, request in enumerate(requests):
-            engine = self._engine(request.user_id)
-            history, degraded = await self._history(request, engine)
-            policy = choose_policy(request.user_id, self.settings)
-            _, places, asked = by_engine.setdefault(engine.version, (engine, [], []))
-            places.append(place)
-            asked.append(Asked(request, history, policy, degraded))
-        answers: dict[int, Recommendation] = {}
-        for engine, places, asked in by_engine.values():
-            compute = partial(recommend_batch, engine, asked, candidates=self.settings.candidates)
-            try:
-                found = await asyncio.get_running_loop().run_in_executor(self._compute, compute)
-            except Exception:
-                logger.exception("the model failed")
-                found = [
-                    recommend_popular(engine, a.request, a.history, reason="model") for a in asked
-                ]
-            answers |= zip(places, found, strict=True)
-        return [answers[place] for place in range(len(requests))]
+        jobs = [await self._job(request) for request in requests]
+        loop = asyncio.get_running_loop()
+        answers = await loop.run_in_executor(self._compute, self._recommend_all, jobs)
+        return [
+            _popular(job, "model", answer) if isinstance(answer, Exception) else answer
+            for job, answer in zip(jobs, answers, strict=True)
+        ]
 
     def _has_served(self, answer: Recommendation) -> None:
         self._log.append_later(answer.impression(time.time_ns() // 1000))
@@ -206,6 +193,12 @@ class Worker:
             example_users=self._example_users,
         )
 
+    async def _job(self, request: RecommendRequest) -> Job:
+        engine = self._engine(request.user_id)
+        history, degraded = await self._history(request, engine)
+        policy = choose_policy(request.user_id, self.settings)
+        return Job(engine, Asked(request, history, policy, degraded))
+
     async def _history(
         self, request: RecommendRequest, engine: Engine
     ) -> tuple[History, str | None]:
@@ -228,30 +221,6 @@ class Worker:
     def champion(self) -> Engine:
         """What serves most, with the live items."""
         return self._catalogue.extend(self.models.current.champion)
-
-    async def _rank(
-        self, engine: Engine, request: RecommendRequest, history: History, degraded: str | None
-    ) -> Recommendation:
-        policy = choose_policy(request.user_id, self.settings)
-
-        def compute() -> Recommendation:
-            return recommend(
-                engine,
-                request,
-                history,
-                policy,
-                candidates=self.settings.candidates,
-                degraded=degraded,
-            )
-
-        try:
-            return await self._queue.run(compute, self.settings.deadline_seconds)
-        except TimeoutError:
-            reason = "deadline"
-        except Exception:
-            logger.exception("the model failed")
-            reason = "model"
-        return recommend_popular(engine, request, history, reason=reason)
 
     async def record(self, events: Sequence[Event]) -> None:
         """Make events durable, then visible to the next recommendation of every worker.
@@ -295,3 +264,10 @@ class Worker:
         await asyncio.wait([visible], timeout=self.settings.deadline_seconds)
         if visible.done() and visible.result():
             metrics.EVENT_VISIBLE.observe(time.perf_counter() - started)
+
+
+def _popular(job: Job, reason: str, error: Exception | None = None) -> Recommendation:
+    """What everybody meets lately, in place of an answer that did not come."""
+    if error is not None:
+        logger.error("the model failed", exc_info=error)
+    return recommend_popular(job.engine, job.asked.request, job.asked.history, reason=reason)

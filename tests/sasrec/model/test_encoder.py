@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sasrec.model.config import ModelConfig
-from sasrec.model.encoder import Encoder
+from sasrec.model.encoder import Encoder, alike
 from sasrec.model.sasrec import SASRec
 
 ITEMS = 50
@@ -43,6 +43,38 @@ def test_the_hidden_state_is_that_of_the_model(values):
             cu_seqlens = torch.tensor([0, length], dtype=torch.int32)
             expected = model.encode_last(items, cu_seqlens, seconds)[0]
             torch.testing.assert_close(encoder.encode(items, seconds), expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"positions": "newest", "position_bias": True},
+        {"positions": "none", "time_bias": True, "norm": "post"},
+        {"position_bias": True, "time_bias": True, "cosine_temperature": 0.05},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("most_events", [2048, 24])
+def test_histories_together_are_what_they_are_alone(options, most_events, monkeypatch):
+    monkeypatch.setattr("sasrec.model.encoder.MOST_EVENTS", most_events)
+    encoder = Encoder(random_model(**options))
+    lengths = [3, LONGEST, 1, 4, 19, 7, 1, 6]
+    items = torch.randint(1, ITEMS + 1, (sum(lengths),))
+    seconds = torch.cat([torch.randint(0, 10**7, (n,)).cumsum(0) for n in lengths])
+    with torch.inference_mode():
+        together = encoder.encode_rows(encoder.matrix[items], seconds, lengths)
+        alone = [
+            encoder.encode(*history)
+            for history in zip(items.split(lengths), seconds.split(lengths), strict=True)
+        ]
+    torch.testing.assert_close(together, torch.stack(alone))
+
+
+def test_only_histories_of_about_one_length_are_padded_to_one():
+    groups = list(alike([5, 200, 9, 1, 150, 10]))
+    assert sorted(i for group in groups for i in group) == list(range(6))
+    assert groups == [[3], [0, 2], [5], [4, 1]]
 
 
 def test_only_the_newest_events_count():

@@ -206,7 +206,7 @@ def test_a_failing_model_is_degraded_to_what_is_popular(client, monkeypatch):
     def broken(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("serving.engine.engine.Engine.rank", broken)
+    monkeypatch.setattr("serving.engine.engine.Engine.rank_batch", broken)
     answer = ask(client, recent_items=ITEM_IDS[:1])
     assert answer.degraded == "model"
     assert answer.policy == "popularity"

@@ -44,7 +44,7 @@ def test_served_frequencies_match_the_logged_propensities(engine, category, monk
     """The first slot of many requests, under exclusions and a filter."""
     history = History(ITEM_IDS[:4], [1, 2, 3, 4])
     scores = engine.scores(history.item_ids, history.timestamps)
-    monkeypatch.setattr(engine, "rank", lambda *_: ExactRanking(scores))
+    monkeypatch.setattr(engine, "rank_batch", lambda asked: [ExactRanking(scores)] * len(asked))
     policy = Policy("mixture", temperature=2.0, epsilon=0.2)
     propensity, count = {}, {}
     draws = 2000
