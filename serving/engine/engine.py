@@ -17,14 +17,23 @@ from sasrec.model.recommender import MICROSECONDS, Recommender
 from sasrec.off_policy.calibration import FILE as CALIBRATION
 from sasrec.off_policy.calibration import Calibration
 from sasrec.off_policy.policy import NO_ITEMS
+from serving.engine.half import HalfMatrix
 from serving.engine.index import accurate_index
 from serving.engine.items import load_items
 from serving.engine.live_trend import LiveTrend
-from serving.engine.ranking import ExactRanking, IndexRanking, Ranking, score_batch, top_candidates
+from serving.engine.ranking import (
+    BoundedRanking,
+    ExactRanking,
+    IndexRanking,
+    Ranking,
+    score_batch,
+    top_candidates,
+)
 from serving.registry.store import MANIFEST
 
 PROBES, PROBE_LENGTH = 64, 20
 SCORES_AT_ONCE = 8_000_000  # of a batch: 32 MB
+SUM_ROUNDING = 2.0**-22  # of a bonus: what adding it to two scores may change
 TINY = 1e-12  # a length of no direction
 
 
@@ -59,6 +68,7 @@ class Engine:
         if index_above is not None and len(self.vocabulary) > index_above:
             self._index, recall = accurate_index(self._encoder.matrix, self._probes())
             self.index_recall = recall if self._index else None
+        self._half = None if self._index else HalfMatrix.of(self._encoder.matrix)
 
     def describe(self, index: int) -> dict[str, str | None]:
         """Id, title and category of an item."""
@@ -124,7 +134,15 @@ class Engine:
             return
         bonus = None if now is None else now.bonus
         for block in hidden.split(max(1, SCORES_AT_ONCE // len(matrix))):
-            yield from map(ExactRanking, _with_bonus(score_batch(matrix, block), bonus))
+            if self._half is None:
+                yield from map(ExactRanking, _with_bonus(score_batch(matrix, block), bonus))
+                continue
+            scores, bounds = self._half.score(block)
+            if bonus is not None:
+                bounds += SUM_ROUNDING * np.abs(bonus).max()
+            of_each = zip(_with_bonus(scores, bonus), bounds.tolist(), block, strict=True)
+            for approximate, bound, state in of_each:
+                yield BoundedRanking(approximate, bound, state, matrix, bonus)
 
     def similar(self, item_id: str, eligible: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The eligible items whose embeddings point most nearly where this item's does.

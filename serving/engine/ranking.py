@@ -48,6 +48,54 @@ class ExactRanking:
         return self._scores[items]
 
 
+class BoundedRanking:
+    """All items scored about right, and again exactly where that could change the list.
+
+    Args:
+        approximate: (V + 1,) float32 scores, each off by at most `bound`; -inf is never shown.
+        bound: > 0.
+        hidden: (dim,) of the newest event.
+        matrix: (V + 1, dim) output embeddings.
+        bonus: (V + 1,) that `approximate` has over the products of the two; None for nothing.
+    """
+
+    def __init__(
+        self,
+        approximate: np.ndarray,
+        bound: float,
+        hidden: Tensor,
+        matrix: Tensor,
+        bonus: np.ndarray | None,
+    ) -> None:
+        self._approximate, self._bound = approximate, bound
+        self._exact = _Products(hidden, matrix, bonus)
+
+    def best(self, eligible: np.ndarray, n: int) -> np.ndarray:
+        """As `Ranking` has it.
+
+        The n-th best of the approximate scores is at most one bound above the true one, and no item
+        of the true list is more than one bound below its own: none is missed within two.
+        """
+        found = candidates(self._approximate, eligible, n, slack=2 * self._bound)
+        return found[np.lexsort((found, -self.scores(found)))[:n]]
+
+    def scores(self, items: np.ndarray) -> np.ndarray:
+        """As `Ranking` has it."""
+        return self._exact(items)
+
+
+class _Products:
+    """Exact scores of some items: (n,) int64 to (n,) float32."""
+
+    def __init__(self, hidden: Tensor, matrix: Tensor, bonus: np.ndarray | None) -> None:
+        self._hidden, self._matrix, self._bonus = hidden.numpy(), matrix.numpy(), bonus
+
+    def __call__(self, items: np.ndarray) -> np.ndarray:
+        # Row by row: BLAS would round the same item otherwise, depending on where it stands.
+        scores = np.einsum("ij,j->i", self._matrix[items], self._hidden)
+        return scores if self._bonus is None else scores + self._bonus[items]
+
+
 class IndexRanking:
     """Only what an index found is scored; everything, where a filter leaves too little of that.
 
@@ -65,6 +113,7 @@ class IndexRanking:
         self._matrix = matrix
         self._index = index
         self._bonus = None if now is None else now.bonus
+        self._exact = _Products(hidden, matrix, self._bonus)
         self._trending = None if now is None or now.bonus is None else now.trending
 
     def best(self, eligible: np.ndarray, n: int) -> np.ndarray:
@@ -89,8 +138,7 @@ class IndexRanking:
 
     def scores(self, items: np.ndarray) -> np.ndarray:
         """As `Ranking` has it."""
-        scores = self._matrix.numpy()[items] @ self._hidden.numpy()
-        return scores if self._bonus is None else scores + self._bonus[items]
+        return self._exact(items)
 
 
 def score(matrix: Tensor, hidden: Tensor) -> np.ndarray:
@@ -118,17 +166,25 @@ SAMPLE_EVERY = 32
 
 def top_candidates(scores: np.ndarray, eligible: np.ndarray, n: int) -> np.ndarray:
     """Indices (<= n,) int64 of the best eligible items, best first; ties go to the lower index."""
-    found = _above_threshold(scores, eligible, n)
+    found = candidates(scores, eligible, n)
+    return found[np.lexsort((found, -scores[found]))[:n]]
+
+
+def candidates(scores: np.ndarray, eligible: np.ndarray, n: int, slack: float = 0.0) -> np.ndarray:
+    """Indices int64, in their order, of the eligible items down to `slack` below the n-th best."""
+    found = _above_threshold(scores, eligible, n, slack)
     if found is None:
         found = np.flatnonzero(eligible & (scores > -np.inf))
     if len(found) > n > 0:
         of_these = scores[found]
-        found = found[of_these >= np.partition(of_these, -n)[-n]]
-    return found[np.lexsort((found, -scores[found]))[:n]]
+        found = found[of_these >= np.partition(of_these, -n)[-n] - slack]
+    return found
 
 
-def _above_threshold(scores: np.ndarray, eligible: np.ndarray, n: int) -> np.ndarray | None:
-    """All eligible items from some score on, at least n of them; None where that was no success.
+def _above_threshold(
+    scores: np.ndarray, eligible: np.ndarray, n: int, slack: float
+) -> np.ndarray | None:
+    """All eligible items from some score on, n of them and `slack`; None where that failed.
 
     The score is that of a sample at which twice as many items are expected, so a pass or two over
     the scores finds what a partition of all takes ten times as long for.
@@ -142,4 +198,6 @@ def _above_threshold(scores: np.ndarray, eligible: np.ndarray, n: int) -> np.nda
         return None
     found = np.flatnonzero(scores >= threshold)
     found = found[eligible[found]]
-    return found if len(found) >= n else None
+    if np.count_nonzero(scores[found] >= threshold + slack) < n:
+        return None
+    return found
