@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 
 from feature_repo.catalogue import open_catalogue
@@ -15,6 +16,7 @@ from feature_repo.tables import HISTORY_LIMIT
 from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
 from serving.engine.engine import Engine
+from serving.engine.filters import FilterError
 from serving.engine.recommendation import (
     Asked,
     Recommendation,
@@ -24,12 +26,14 @@ from serving.engine.recommendation import (
 )
 from serving.engine.request_history import History, by_role, example_users, with_recent_items
 from serving.engine.routing import choose_policy, ranking_policy, serves_challenger
+from serving.engine.rules import Rules, check, check_filter
 from serving.events.history_writer import HistoryWriter, LogKeeper, catch_up
 from serving.events.writer import EventLog, unapplied
 from serving.registry import open_registry
 from serving.schemas import (
     Event,
     RecommendRequest,
+    RuleFields,
     ServingStatus,
     SimilarItem,
     SimilarRequest,
@@ -40,6 +44,7 @@ from serving.worker.admission import Queue
 from serving.worker.errors import Busy, HistoryAway
 from serving.worker.hot_swap import LiveModels
 from serving.worker.live_catalogue import LiveCatalogue
+from serving.worker.site_rules import SiteRules
 from serving.worker.trend_follower import TrendFollower
 
 logger = logging.getLogger(__name__)
@@ -55,10 +60,12 @@ class Worker:
 
     Raises:
         RegistryError: no version may serve, or it is broken.
+        SettingsError: the site's rules are none.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._rules = SiteRules(settings)
         self.models = LiveModels(
             open_registry(settings.home),
             pinned=settings.model_version,
@@ -91,6 +98,7 @@ class Worker:
         self._log.close()
         self._log_keeper.close()
         self._trends.close()
+        self._rules.close()
         self._history_writer.close()
         self._catalogue.close()
         self._histories.close()
@@ -100,9 +108,11 @@ class Worker:
 
         Raises:
             Busy: it would have waited too long.
+            FilterError: its rules say nothing about these items.
         """
         with self._queue.place():
             engine = self._engine(request.user_id)
+            check(request, engine)
             history, degraded = await self._history(request, engine)
             answer = await self._rank(engine, request, history, degraded)
         self._has_served(answer)
@@ -116,7 +126,13 @@ class Worker:
 
         Raises:
             Busy: other batches were under way for as long as a request may take.
+            FilterError: the rules of a request say nothing about these items; none is answered.
         """
+        for number, request in enumerate(requests):
+            try:
+                check(request, self._engine(request.user_id))
+            except FilterError as error:
+                raise error.under("requests", number) from None
         try:
             await asyncio.wait_for(self._batches.acquire(), self.settings.deadline_seconds)
         except TimeoutError:
@@ -139,7 +155,7 @@ class Worker:
             policy = choose_policy(request.user_id, self.settings)
             _, places, asked = by_engine.setdefault(engine.version, (engine, [], []))
             places.append(place)
-            asked.append(Asked(request, history, policy, degraded))
+            asked.append(Asked(request, history, policy, degraded, self._rules_of(request)))
         answers: dict[int, Recommendation] = {}
         for engine, places, asked in by_engine.values():
             compute = partial(recommend_batch, engine, asked, candidates=self.settings.candidates)
@@ -148,7 +164,8 @@ class Worker:
             except Exception:
                 logger.exception("the model failed")
                 found = [
-                    recommend_popular(engine, a.request, a.history, reason="model") for a in asked
+                    recommend_popular(engine, a.request, a.history, reason="model", rules=a.rules)
+                    for a in asked
                 ]
             answers |= zip(places, found, strict=True)
         return [answers[place] for place in range(len(requests))]
@@ -165,9 +182,15 @@ class Worker:
 
         Raises:
             KeyError: it knows no such item.
+            FilterError: the filter says nothing about these items.
         """
         engine = self.champion
+        check_filter(request.filter, engine)
         eligible = engine.eligible(category=request.category, exclude=request.exclude, seen=())
+        site = self._rules.current
+        for rules in (request, site):
+            if rules is not None and rules.filter is not None:
+                eligible &= engine.mask(rules.filter)
         items, cosines = engine.similar(request.item_id, eligible, request.k)
         return SimilarResponse(
             model_version=engine.version,
@@ -176,6 +199,9 @@ class Worker:
                 for item, cosine in zip(items.tolist(), cosines.tolist(), strict=True)
             ],
         )
+
+    def _rules_of(self, request: RuleFields) -> Rules:
+        return Rules.of(request, self._rules.current, datetime.now(UTC))
 
     async def stored_history(self, user_id: str, engine: Engine | None = None) -> History:
         """What is stored of a user, as `engine` sees it; by default the champion.
@@ -233,6 +259,7 @@ class Worker:
         self, engine: Engine, request: RecommendRequest, history: History, degraded: str | None
     ) -> Recommendation:
         policy = choose_policy(request.user_id, self.settings)
+        rules = self._rules_of(request)
 
         def compute() -> Recommendation:
             return recommend(
@@ -242,6 +269,7 @@ class Worker:
                 policy,
                 candidates=self.settings.candidates,
                 degraded=degraded,
+                rules=rules,
             )
 
         try:
@@ -251,7 +279,7 @@ class Worker:
         except Exception:
             logger.exception("the model failed")
             reason = "model"
-        return recommend_popular(engine, request, history, reason=reason)
+        return recommend_popular(engine, request, history, reason=reason, rules=rules)
 
     async def record(self, events: Sequence[Event]) -> None:
         """Make events durable, then visible to the next recommendation of every worker.
