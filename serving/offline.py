@@ -70,7 +70,7 @@ class Plan:
         users: how many, and `users_digest` which.
         policies: temperature, epsilon, share of new items and share of uniform lists, as the
             service has them.
-        rules: of the site, as JSON.
+        rules: of the site, as text.
     """
 
     model_version: str
@@ -113,7 +113,7 @@ def write_lists(
         len(asked),
         hashlib.sha256("\n".join(asked).encode()).hexdigest(),
         (settings.temperature, settings.epsilon, settings.new_item_share, settings.gold_share),
-        "" if site is None else site.model_dump_json(),
+        "" if site is None else repr(site),
     )
     parts = _open_parts(output, plan)
     with closing(open_history(settings.history_location)) as online:
