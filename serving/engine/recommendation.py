@@ -241,7 +241,7 @@ def _slate(
     if rules.at_most:
         pinned = list(placed.values())
         within = _best_within(order, eligible, k, AtMost(engine, rules.at_most), pinned)
-        candidates = np.union1d(candidates, within)
+        candidates = np.union1d(candidates, np.array(within, dtype=np.int64))
     scores = order.scores(candidates)
     best_first = np.lexsort((candidates, -scores))
     candidates, scores = candidates[best_first], scores[best_first]

@@ -124,6 +124,19 @@ def test_no_value_is_in_a_list_more_often_than_it_may_be(live, policy):
         assert len(answer.item_ids) == 8  # of two categories
 
 
+def test_a_filter_that_nothing_passes_gives_an_empty_list_whatever_else_is_asked(live):
+    nothing = {"category": "none of these"}
+    for more in (
+        {},
+        {"at_most": {"brand": 1}, "diversity": 1.0},
+        {"boosts": [{"filter": {"brand": "b1"}, "add": 1.0}]},
+        {"pins": [{"item_id": ITEM_IDS[30]}]},
+    ):
+        answer = ask(live, MIXTURE, filter=nothing, **more)
+        assert (answer.item_ids, answer.eligible) == ([], 0)
+        assert answer.impression(0)["propensities"] == []
+
+
 def test_a_greedy_list_within_limits_passes_over_what_is_full(engine, ranked):
     expected, shown = [], Counter()
     for one in ranked:
