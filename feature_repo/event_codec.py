@@ -17,18 +17,20 @@ and the payload is one of three records, told apart by "type"; timestamps are in
      "policy": str, "model_version": str, "degraded": str|null, "seed": int,
      "history_length": int, "history_hash": str, "candidates": int, "eligible": int,
      "item_ids": [str], "scores": [float|null], "propensities": [float], "explored": [bool],
-     "introduced": [bool]}
+     "introduced": [bool], "rules": [str|null], "remaining": [int]}
     {"type": "item", "update_id": str, "item_id": str, "title": str|null, "category": str|null,
      "created_at": int|null, "available": bool, "attributes": {str: str|int|float|bool},
      "deleted": bool, "timestamp": int}
 
 Of an item the record with the greatest (timestamp, update_id) counts, as a whole; one that says
 "deleted" says nothing but that the item is no longer available. An impression record is one slate;
-slot i is position i. An event may appear more than once (a client's retry, another worker): readers
-keep the first of each user's event_id. A torn frame can only be the last of a segment whose writer
-died; it was never acknowledged, and the next writer that starts on its host cuts it off, or one on
-another host once the segment has been silent for long. An empty `<segment>.applied` says that a
-finished segment is in the online stores as well.
+slot i is position i. Where rules look at the slots above, "rules" names the one that filled a slot
+(null: it was drawn), and "remaining" counts what might have been drawn into it, which falls by one
+a slot where they are absent. An event may appear more than once (a client's retry, another worker):
+readers keep the first of each user's event_id. A torn frame can only be the last of a segment whose
+writer died; it was never acknowledged, and the next writer that starts on its host cuts it off, or
+one on another host once the segment has been silent for long. An empty `<segment>.applied` says
+that a finished segment is in the online stores as well.
 """
 
 import struct

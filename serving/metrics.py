@@ -13,6 +13,8 @@ from prometheus_client import REGISTRY as PROCESS_REGISTRY
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from serving.engine.rules import KINDS, PIN
+
 if TYPE_CHECKING:
     from sasrec.off_policy.policy import Policy
     from serving.engine.recommendation import Recommendation
@@ -52,6 +54,19 @@ IMPRESSIONS = Counter(
 )
 EXPLORED = Counter(
     "reco_explored_impressions_total", "Served slots that were drawn uniformly.", ["policy"]
+)
+RULED = Counter(
+    "reco_ruled_lists_total",
+    "Lists that a kind of rule had a part in.",
+    ["rule"],
+)
+PLACED = Counter(
+    "reco_placed_impressions_total",
+    "Served slots that a rule has filled; no other count has them.",
+    ["rule"],
+)
+RULES_REFUSED = Counter(
+    "reco_rules_refused_total", "Files of site rules that a worker could not read."
 )
 PROPENSITY = Histogram(
     "reco_propensity",
@@ -114,6 +129,9 @@ def configure_policies(policies: Iterable["Policy"]) -> None:
     """Say how much each policy is meant to explore, and begin every count that may stay 0 at 0."""
     for reason in DEGRADATIONS:
         _of(DEGRADED, reason)
+    for kind in KINDS:
+        _of(RULED, kind)
+    _of(PLACED, PIN)
     for policy in policies:
         _of(EXPLORATION_CONFIGURED, policy.name).set(policy.epsilon)
         _of(EXPLORED, policy.name)
@@ -125,12 +143,18 @@ def observe_recommendation(answer: "Recommendation") -> None:
     cold = all(score is None for score in answer.scores)
     _of(RECOMMENDATIONS, policy, "cold" if cold else "known").inc()
     HISTORY_EVENTS.observe(len(answer.history.item_ids))
-    slots = Counts(position_bucket(position) for position in range(len(slate.items)))
+    placed = answer.placed
+    for kind in answer.rules.kinds:
+        _of(RULED, kind).inc()
+    if placed:
+        _of(PLACED, PIN).inc(len(placed))
+    drawn = [position for position in range(len(slate.items)) if position not in placed]
+    slots = Counts(map(position_bucket, drawn))
     for position, count in slots.items():
         _of(IMPRESSIONS, policy, position).inc(count)
     if explored := int(slate.explored.sum()):
         _of(EXPLORED, policy).inc(explored)
-    if len(slate.items):
+    if len(slate.items) and 0 not in placed:
         _of(PROPENSITY, policy).observe(slate.propensities[0])
     valid = (slate.propensities > 0) & (slate.propensities <= 1)
     if not valid.all():

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,11 @@ from serving.engine.live_items import LiveEngine
 from serving.engine.recommendation import Asked, Recommendation, recommend_batch
 from serving.engine.request_history import by_role
 from serving.engine.routing import choose_policy
+from serving.engine.rules import PIN, Rules
 from serving.registry import ModelStore, RegistryError, open_registry
-from serving.schemas import RecommendRequest
+from serving.schemas import RecommendRequest, RuleFields
 from serving.settings import Settings
+from serving.worker.site_rules import rules_of_site
 from serving.worker.trend_follower import TrendFollower
 
 USERS_PER_PART = 10_000  # what an interruption may cost
@@ -51,10 +53,12 @@ LISTS = pa.schema(
         pa.field("policy", pa.string(), nullable=False),
         pa.field("request_id", pa.string(), nullable=False),
         pa.field("model_version", pa.string(), nullable=False),
+        pa.field("rule", pa.string()),
     ]
 )
 """A row per slot. `score` is null where no item of the history is known, and popularity answered;
-`request_id` is what an event names that came of the list."""
+`request_id` is what an event names that came of the list; `rule` is what put the item there, null
+where it was drawn."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Plan:
         users: how many, and `users_digest` which.
         policies: temperature, epsilon, share of new items and share of uniform lists, as the
             service has them.
+        rules: of the site, as text.
     """
 
     model_version: str
@@ -74,6 +79,7 @@ class Plan:
     users: int
     users_digest: str
     policies: tuple[float, float, float, float]
+    rules: str
 
 
 def write_lists(
@@ -99,6 +105,7 @@ def write_lists(
     asked = known["user_id"].to_pylist() if users is None else sorted(set(users))
     if not asked:
         raise DataError("recommend: no user is named")
+    site = rules_of_site(settings)
     plan = Plan(
         version,
         as_of.isoformat(),
@@ -106,11 +113,13 @@ def write_lists(
         len(asked),
         hashlib.sha256("\n".join(asked).encode()).hexdigest(),
         (settings.temperature, settings.epsilon, settings.new_item_share, settings.gold_share),
+        "" if site is None else repr(site),
     )
     parts = _open_parts(output, plan)
     with closing(open_history(settings.history_location)) as online:
         engine = _as_served(store, version, settings, online)
-        _write_parts(parts, asked, lambda users: _answers(engine, settings, online, users, plan))
+        lists = _Lists(engine, settings, online, plan, site)
+        _write_parts(parts, asked, lists.answers)
     _join(parts, output)
     return plan
 
@@ -174,34 +183,42 @@ def _planned(parts: Path) -> str | None:
         return None
 
 
-def _answers(
-    engine: Engine, settings: Settings, online: HistoryStore, users: Sequence[str], plan: Plan
-) -> Iterator[list[Recommendation]]:
-    """The users' lists in their order, `USERS_AT_ONCE` or fewer at a time."""
-    just_after = datetime.fromisoformat(plan.as_of) + timedelta(microseconds=1)
-    cutoffs = pa.repeat(pa.scalar(just_after, TIMESTAMP), len(users))
-    entities = pa.table({"user_id": pa.array(users, pa.string()), "cutoff": cutoffs})
-    for piece in stream_sequences(settings.feature_store, entities):
-        microseconds = piece["timestamps"].cast(pa.list_(pa.int64()))
-        piece = piece.set_column(
-            piece.schema.get_field_index("timestamps"), "timestamps", microseconds
+@dataclass(frozen=True)
+class _Lists:
+    """Draws the lists of one plan."""
+
+    engine: Engine
+    settings: Settings
+    online: HistoryStore
+    plan: Plan
+    site: RuleFields | None
+
+    def answers(self, users: Sequence[str]) -> Iterator[list[Recommendation]]:
+        """The users' lists in their order, `USERS_AT_ONCE` or fewer at a time."""
+        just_after = datetime.fromisoformat(self.plan.as_of) + timedelta(microseconds=1)
+        cutoffs = pa.repeat(pa.scalar(just_after, TIMESTAMP), len(users))
+        entities = pa.table({"user_id": pa.array(users, pa.string()), "cutoff": cutoffs})
+        for piece in stream_sequences(self.settings.feature_store, entities):
+            microseconds = piece["timestamps"].cast(pa.list_(pa.int64()))
+            piece = piece.set_column(
+                piece.schema.get_field_index("timestamps"), "timestamps", microseconds
+            )
+            for batch in piece.to_batches(max_chunksize=USERS_AT_ONCE):
+                asked = [self._asked(row) for row in batch.to_pylist()]
+                yield recommend_batch(self.engine, asked, candidates=self.settings.candidates)
+
+    def _asked(self, row: dict[str, Any]) -> Asked:
+        user, plan = row["user_id"], self.plan
+        name = f"{plan.model_version} {plan.as_of} {plan.k} {user}"
+        digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+        request = RecommendRequest.model_validate(
+            {"user_id": user, "k": plan.k, "request_id": digest}
         )
-        for batch in piece.to_batches(max_chunksize=USERS_AT_ONCE):
-            asked = [_asked(engine, settings, online, plan, row) for row in batch.to_pylist()]
-            yield recommend_batch(engine, asked, candidates=settings.candidates)
-
-
-def _asked(
-    engine: Engine, settings: Settings, online: HistoryStore, plan: Plan, row: dict[str, Any]
-) -> Asked:
-    user = row["user_id"]
-    name = f"{plan.model_version} {plan.as_of} {plan.k} {user}"
-    digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
-    request = RecommendRequest.model_validate({"user_id": user, "k": plan.k, "request_id": digest})
-    published = UserHistory(row["item_ids"], row["event_types"], row["timestamps"])
-    stored = merge(published, online.latest(user, LIMIT), HISTORY_LIMIT)
-    history = by_role(stored, engine.roles, settings.history_length)
-    return Asked(request, history, choose_policy(user, settings))
+        published = UserHistory(row["item_ids"], row["event_types"], row["timestamps"])
+        stored = merge(published, self.online.latest(user, LIMIT), HISTORY_LIMIT)
+        history = by_role(stored, self.engine.roles, self.settings.history_length)
+        rules = Rules.of(request, self.site, datetime.now(UTC))
+        return Asked(request, history, choose_policy(user, self.settings), rules=rules)
 
 
 def _rows(answers: Sequence[Recommendation]) -> pa.Table:
@@ -215,6 +232,7 @@ def _rows(answers: Sequence[Recommendation]) -> pa.Table:
             "policy": answer.policy.name,
             "request_id": answer.request_id,
             "model_version": answer.model_version,
+            "rule": PIN if position in answer.placed else None,
         }
         for answer in answers
         for position, (item_id, score, propensity) in enumerate(

@@ -13,9 +13,10 @@ from pydantic import (
     RootModel,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from feature_repo.event_times import happened_at
+from serving.engine.filters import MAX_NAME, Filter, FilterError, parse_filter
 
 MAX_K = 100
 MAX_BATCH = 500
@@ -37,9 +38,88 @@ class _Message(BaseModel):
 K = Annotated[int, Field(strict=True, ge=1, le=MAX_K), BeforeValidator(_whole)]
 Category = Annotated[str, Field(min_length=1, max_length=256)]
 Excluded = Annotated[list[ItemId], Field(max_length=10_000)]
+Until = Annotated[
+    AwareDatetime | None,
+    Field(strict=True, description="When it is over, in ISO 8601 with an offset; never if absent."),
+]
+FILTER, AT_MOST = "Filter", "AtMost"
+"""Schemas of the document that name a site's own attributes: `serving.api.document` has them."""
 
 
-class RecommendRequest(_Message):
+def _filter(value: Any) -> Filter:
+    try:
+        return parse_filter(value)
+    except FilterError as error:
+        problem = InitErrorDetails(
+            type=PydanticCustomError("filter", "{reason}", {"reason": error.reason}),
+            loc=error.path,
+            input=None,
+        )
+        raise ValidationError.from_exception_data(FILTER, [problem]) from None
+
+
+def _of_document(name: str) -> WithJsonSchema:
+    return WithJsonSchema({"allOf": [{"$ref": f"#/components/schemas/{name}"}]})
+
+
+ItemFilter = Annotated[Filter, PlainValidator(_filter), _of_document(FILTER)]
+
+
+class BoostedItems(_Message):
+    """Items whose scores are raised or lowered."""
+
+    filter: ItemFilter
+    add: Annotated[float, Field(strict=True, ge=-1000, le=1000)] = Field(
+        0.0, description="Added to the score, in its units."
+    )
+    times: Annotated[float, Field(strict=True, ge=1e-6, le=1e6)] = Field(
+        1.0,
+        description="Times exp(score), which is what the model takes an item's chance to be "
+        "proportional to: log(times) is added to the score.",
+    )
+    until: Until = None
+
+
+class PinnedItem(_Message):
+    """An item that has a slot of its own, where it may be shown at all."""
+
+    item_id: ItemId
+    position: Annotated[int, Field(strict=True, ge=0, lt=MAX_K), BeforeValidator(_whole)] = Field(
+        0, description="0 is the top."
+    )
+    until: Until = None
+
+
+class RuleFields(_Message):
+    """What lists keep to: of a request, or of a site (the file that SASREC_RULES names)."""
+
+    filter: ItemFilter | None = Field(None, description="Only items that pass it.")
+    at_most: (
+        Annotated[
+            dict[
+                Annotated[str, Field(min_length=1, max_length=MAX_NAME)],
+                Annotated[int, Field(strict=True, ge=1, le=MAX_K), BeforeValidator(_whole)],
+            ],
+            Field(max_length=10),
+            _of_document(AT_MOST),
+        ]
+        | None
+    ) = Field(None, description="How many items of a list may share a value of an attribute.")
+    diversity: Annotated[float, Field(strict=True, ge=0, le=1)] | None = Field(
+        None,
+        description="What likeness to an item above costs, as a share of the range of the "
+        "candidates' scores (maximal marginal relevance); 0 for nothing.",
+    )
+    boosts: Annotated[list[BoostedItems], Field(max_length=20)] = []
+    pins: Annotated[list[PinnedItem], Field(max_length=20)] = []
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether any is given."""
+        return not self.model_fields_set.isdisjoint(RuleFields.model_fields)
+
+
+class RecommendRequest(RuleFields):
     """Who asks, and for what. A user id, recent items, or both; with neither, what is popular."""
 
     user_id: UserId | None = Field(None, description="Known or new; absent for an anonymous list.")
@@ -65,6 +145,9 @@ class RecommendedItem(_Message):
     p_interact: float | None = Field(description="Calibrated P(interacted | served).")
     position: int = Field(description="0 is the top.")
     propensity: float = Field(description="P(this item in this slot | the slots above).")
+    rule: str | None = Field(
+        None, description="What put the item there; absent where it was drawn."
+    )
 
 
 class RecommendResponse(_Message):
@@ -96,6 +179,7 @@ class SimilarRequest(_Message):
     k: K = 10
     exclude: Excluded = Field([], description="Items not to show.")
     category: Category | None = Field(None, description="Only items of this category.")
+    filter: ItemFilter | None = Field(None, description="Only items that pass it.")
 
 
 class SimilarItem(_Message):

@@ -58,6 +58,12 @@ class Settings(BaseSettings):
         default=200, ge=100, le=10_000, description="Best items that slots draw from."
     )
 
+    rules: Path | None = Field(
+        default=None,
+        description="What all lists keep to: filter, at_most, diversity, boosts and pins, as a "
+        "request has them, in JSON; else rules.json of the site. Workers follow it.",
+    )
+
     index_above: int = Field(
         default=200_000, ge=1_000, description="Items above which an index finds the best of them."
     )
@@ -89,6 +95,11 @@ class Settings(BaseSettings):
     def api_keys_file(self) -> Path:
         """Where the API keys are."""
         return self.api_keys or self.home / "api_keys.json"
+
+    @property
+    def rules_file(self) -> Path:
+        """Where the site's rules are, if it has any."""
+        return self.rules or self.home / "rules.json"
 
     @property
     def event_log_location(self) -> Path:

@@ -114,6 +114,23 @@ SERVICE = Board(
                 headline=True,
             ),
         ),
+        "Rules": (
+            Panel(
+                "Lists that rules had a part in",
+                "By kind of rule, and slots that a pin has filled, per second.",
+                "reqps",
+                (
+                    Query("sum by (rule) (rate(reco_ruled_lists_total[5m]))", "{{rule}}"),
+                    Query("sum(rate(reco_placed_impressions_total[5m]))", "slots placed"),
+                ),
+            ),
+            Panel(
+                "Refused rules",
+                "Files of site rules that a worker could not read: the ones before hold on.",
+                "short",
+                (Query("sum(increase(reco_rules_refused_total[5m]))", "refused"),),
+            ),
+        ),
         "Events": (
             Panel(
                 "Events",

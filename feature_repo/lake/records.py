@@ -11,7 +11,7 @@ import pyarrow as pa
 from feature_repo.event_codec import Record
 from feature_repo.event_times import CLOCK_TOLERANCE, settled, too_old
 from feature_repo.lake.lake import LAKE_IMPRESSIONS, LAKE_INTERACTIONS
-from sasrec.data.schema import MAX_ID_LENGTH, TIMESTAMP
+from sasrec.data.schema import MAX_ID_LENGTH, PLACED_BY_RULE, TIMESTAMP
 
 MAX_CANDIDATES = 2**31 - 1
 
@@ -144,6 +144,11 @@ def _slate_problem(slate: Record) -> str | None:
         return "impression: schema changed (an item id is no str)"
     if not all(isinstance(score, float | int | None) for score in slate["scores"]):
         return "impression: schema changed (a score is no number)"
+    rules = slate.get("rules", [])
+    if not (isinstance(rules, list) and all(isinstance(rule, str | None) for rule in rules)):
+        return "impression: schema changed (a rule is no str)"
+    if "rules" in slate and len(rules) != len(slate["item_ids"]):
+        return "impression: schema changed (lists of unequal length)"
     if not 0 <= slate["candidates"] <= MAX_CANDIDATES:
         return "impression: candidates outside the range"
     return None
@@ -178,8 +183,12 @@ def _interactions(events: list[Record], batch: int, first_sequence: int) -> pa.T
 def _impressions(slates: Iterable[Record], batch: int) -> pa.Table:
     rows: list[tuple[Any, ...]] = []
     for slate in sorted(slates, key=lambda slate: (slate["timestamp"], slate["request_id"])):
-        slots = zip(slate["item_ids"], slate["scores"], slate["propensities"], strict=True)
-        for position, (item_id, score, propensity) in enumerate(slots):
+        names = [slate["policy"]] * len(slate["item_ids"])
+        for position, rule in enumerate(slate.get("rules", ())):
+            if rule is not None:
+                names[position] = f"{PLACED_BY_RULE}{rule}"
+        slots = zip(slate["item_ids"], slate["scores"], slate["propensities"], names, strict=True)
+        for position, (item_id, score, propensity, policy) in enumerate(slots):
             rows.append(
                 (
                     slate["request_id"],
@@ -187,7 +196,7 @@ def _impressions(slates: Iterable[Record], batch: int) -> pa.Table:
                     item_id,
                     position,
                     slate["timestamp"],
-                    slate["policy"],
+                    policy,
                     slate["model_version"],
                     score,
                     propensity,

@@ -9,13 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sasrec.data.packed import PackedSequences
+from sasrec.data.schema import PLACED_BY_RULE
 from sasrec.errors import DataError
 from sasrec.resources import duckdb_settings
 
 FILE = "propensities.npy"
 
-_LOGGED = """
-WITH by_request AS (
+_LOGGED = f"""
+WITH slots AS (
+  SELECT request_id, user_id, item_id, timestamp, reward,
+         CASE WHEN NOT starts_with(policy, '{PLACED_BY_RULE}') THEN propensity END AS propensity
+  FROM impressions
+), by_request AS (
   SELECT row, max(propensity) AS propensity
   FROM events JOIN slots USING (request_id, user_id, item_id) GROUP BY row
 ), by_time AS (
@@ -36,7 +41,8 @@ def logged_propensities(
 
     An event with a request is of that request's slot of its item; one without, of the newest slot
     in which that user was served that item, if this was not longer ago than `within` and, where its
-    reward is known, was rewarded.
+    reward is known, was rewarded. A slot that a rule has placed says nothing of how seldom an item
+    is served, so an event of one counts as one of none.
 
     Args:
         interactions: `user_id`, `item_id`, `timestamp`, and `request_id` where it is known.
@@ -57,7 +63,7 @@ def logged_propensities(
     with duckdb.connect(config=duckdb_settings()) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("events", events)
-        connection.register("slots", impressions)
+        connection.register("impressions", impressions)
         rows = connection.execute(_LOGGED, {"within": within}).fetchnumpy()
     found[rows["row"]] = rows["propensity"]
     return found

@@ -48,8 +48,12 @@ ITEMS = pa.schema(
     ]
 )
 
+PLACED_BY_RULE = "rule:"
+"""What the `policy` of a slot begins with that nobody drew: "rule:pin". Nothing can be learned from
+such a slot about any other choice."""
+
 # Every served slot, clicked or not; `propensity` is the probability with which the logging policy
-# put this item into this slot, given the slots above it.
+# put this item into this slot, given the slots above it. It is 1 where a rule did.
 IMPRESSIONS = pa.schema(
     [
         _required("request_id", pa.string()),

@@ -60,12 +60,17 @@ class Slate:
         propensities: (k,) float64, the probability of each slot given the slots above it.
         explored: (k,) bool, whether the uniform part of the mixture drew the slot.
         introduced: (k,) bool, whether the part for new items did.
+        placed: (k,) bool, whether a rule put the item there; None where no rule did.
+        remaining: (k,) int64, how many items might have been drawn into each slot; None where that
+            falls by one a slot.
     """
 
     items: np.ndarray
     propensities: np.ndarray
     explored: np.ndarray
     introduced: np.ndarray
+    placed: np.ndarray | None = None
+    remaining: np.ndarray | None = None
 
 
 NO_ITEMS = np.empty(0, dtype=np.int64)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sasrec.data.packed import PackedSequences
+from sasrec.data.schema import PLACED_BY_RULE
 from sasrec.data.vocabulary import PADDING, Vocabulary
 from sasrec.errors import DataError
 from sasrec.off_policy.calibration import Calibration
@@ -31,7 +32,8 @@ class Requests:
         users: (R,) ids.
         histories: of each user strictly before the request.
         items: (R, K) int64 vocabulary indices; `PADDING` for an unknown item or an empty slot.
-        filled: (R, K) bool, the slots that were logged.
+        filled: (R, K) bool, the slots that were logged and drawn: not those that a rule has placed,
+            of which `items` holds what stood there.
         reward, propensity: (R, K) float64, meaningful where filled.
         policies: (R, K) names of the logging policies.
     """
@@ -75,6 +77,7 @@ class Requests:
             cells[row, slot] = values
             return cells
 
+        placed = pc.starts_with(log["policy"], PLACED_BY_RULE).to_numpy()
         first = np.flatnonzero(opens)
         users = log["user_id"].to_numpy()[first]
         asked_at = log["timestamp"].cast(pa.int64()).to_numpy()[first]
@@ -82,7 +85,7 @@ class Requests:
             users=users,
             histories=histories_before(interactions, users, asked_at, vocabulary),
             items=grid(vocabulary.encode(log["item_id"]), PADDING),
-            filled=grid(np.ones(len(log), dtype=bool), False),
+            filled=grid(~placed, False),
             reward=grid(log["reward"].to_numpy().astype(float), 0.0),
             propensity=grid(log["propensity"].to_numpy(), 1.0),
             policies=grid(log["policy"].to_numpy(), ""),

@@ -3,23 +3,21 @@
 import gc
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from fastapi.openapi.utils import get_openapi
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, TypeAdapter
-from pydantic.json_schema import models_json_schema
 
 from feature_repo.event_times import too_old
 from sasrec.errors import DataError
 from serving import metrics
 from serving.api import catalogue, console
 from serving.api.bodies import parse, request_body
+from serving.api.document import openapi_of
 from serving.api.errors import (
     BODY_RESPONSES,
     NOT_FOUND,
@@ -29,6 +27,7 @@ from serving.api.errors import (
     install_handlers,
 )
 from serving.api.guard import Guard, Limits
+from serving.engine.filters import FilterError, Kind
 from serving.events.writer import LogUnavailable
 from serving.registry import RegistryError
 from serving.schemas import (
@@ -36,8 +35,6 @@ from serving.schemas import (
     BatchResponse,
     Events,
     EventsAccepted,
-    ItemIds,
-    Items,
     RecommendRequest,
     RecommendResponse,
     SimilarRequest,
@@ -98,8 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
     _add(app, "/v1/events", record_events, Events, EventsAccepted, status=202)
     catalogue.add_routes(app)
     app.include_router(console.router, responses=RESPONSES)
-    document = _openapi(app)
-    app.openapi = lambda: document  # type: ignore[method-assign]
+    app.openapi = openapi_of(app, lambda: _kinds(app))  # type: ignore[method-assign]
     app.add_api_route("/metrics", read_metrics, methods=["GET"], include_in_schema=False)
     return app
 
@@ -131,6 +127,12 @@ def _add(
     )
 
 
+def _kinds(app: FastAPI) -> Mapping[str, Kind]:
+    """Of the attributes of items as this worker knows them; of none before it has started."""
+    worker = getattr(app.state, "worker", None)
+    return {} if worker is None else worker.champion.kinds
+
+
 RECOMMEND_REQUEST = TypeAdapter(RecommendRequest)
 BATCH_REQUEST = TypeAdapter(BatchRequest)
 SIMILAR_REQUEST = TypeAdapter(SimilarRequest)
@@ -144,6 +146,8 @@ async def recommend(request: Request) -> Response:
         answer = await request.app.state.worker.recommend(query)
     except Busy:
         raise Refusal(503, "busy; try again") from None
+    except FilterError as error:
+        raise _bad_rule(error) from None
     return Response(orjson.dumps(answer.response()), media_type="application/json")
 
 
@@ -154,6 +158,8 @@ async def recommend_batch(request: Request) -> Response:
         answers = await request.app.state.worker.recommend_batch(batch.requests)
     except Busy:
         raise Refusal(503, "busy; try again") from None
+    except FilterError as error:
+        raise _bad_rule(error) from None
     content = orjson.dumps({"answers": [answer.response() for answer in answers]})
     return Response(content, media_type="application/json")
 
@@ -165,7 +171,13 @@ async def similar(request: Request) -> Response:
         found = request.app.state.worker.similar(query)
     except KeyError:
         raise Refusal(404, "the model knows no such item", "item_id") from None
+    except FilterError as error:
+        raise _bad_rule(error) from None
     return Response(found.model_dump_json(), media_type="application/json")
+
+
+def _bad_rule(error: FilterError) -> Refusal:
+    return Refusal(422, "filter", ".".join(map(str, error.path)), error.reason)
 
 
 async def record_events(request: Request) -> Response:
@@ -192,22 +204,3 @@ async def record_events(request: Request) -> Response:
 def read_metrics() -> Response:
     """Prometheus exposition over all workers."""
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, request schemas and keys included."""
-    document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
-    )
-    _, definitions = models_json_schema(
-        [
-            (schema, "validation")
-            for schema in (RecommendRequest, BatchRequest, SimilarRequest, Events, Items, ItemIds)
-        ],
-        ref_template="#/components/schemas/{model}",
-    )
-    components = document["components"]
-    components["schemas"].update(definitions["$defs"])
-    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    document["security"] = [{"key": []}]
-    return document

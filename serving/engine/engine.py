@@ -1,7 +1,7 @@
 """One loaded model version: ranks the catalogue for one history."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,8 @@ from sasrec.model.recommender import MICROSECONDS, Recommender
 from sasrec.off_policy.calibration import FILE as CALIBRATION
 from sasrec.off_policy.calibration import Calibration
 from sasrec.off_policy.policy import NO_ITEMS
+from serving.engine.attributes import ITEM_ID, Value, load_attributes
+from serving.engine.filters import Condition, Filter, Kind
 from serving.engine.half import HalfMatrix
 from serving.engine.index import accurate_index
 from serving.engine.items import load_items
@@ -35,6 +37,7 @@ PROBES, PROBE_LENGTH = 64, 20
 SCORES_AT_ONCE = 8_000_000  # of a batch: 32 MB
 SUM_ROUNDING = 2.0**-22  # of a bonus: what adding it to two scores may change
 TINY = 1e-12  # a length of no direction
+MASKS = 64  # of filters that are kept, a byte an item each
 
 
 class Engine:
@@ -61,6 +64,8 @@ class Engine:
         self.roles = Roles.parse(metadata.get("event_roles", {}))
         self.repeats = repeats_allowed(metadata.get("split", {}))
         self.items = load_items(directory, self.vocabulary)
+        self._attributes = load_attributes(Path(directory), self.items.category_column)
+        self._masks: dict[Filter, np.ndarray] = {}
         self.trend = LiveTrend.load(Path(directory), self.vocabulary, self.items.popularity)
         calibrated = (Path(directory) / CALIBRATION).exists()
         self._calibration = Calibration.load(Path(directory)) if calibrated else None
@@ -95,6 +100,43 @@ class Engine:
         eligible[self.vocabulary.encode(seen)] = False
         eligible[PADDING] = False
         return eligible
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Of the attributes that filters may ask for."""
+        return {**self._attributes.kinds, ITEM_ID: "text"}
+
+    def mask(self, wanted: Filter) -> np.ndarray:
+        """(V + 1,) bool: what passes a filter. Kept for the next one that asks; not to be written.
+
+        Of an attribute that no item has, nothing meets a condition.
+        """
+        found = self._masks.get(wanted)
+        if found is None:
+            found = self._new_mask(wanted)
+            # The oldest goes; a request beside this one may have removed it already.
+            while len(self._masks) >= MASKS:
+                self._masks.pop(next(iter(self._masks)), None)
+            self._masks[wanted] = found
+        return found
+
+    def _new_mask(self, wanted: Filter) -> np.ndarray:
+        return wanted.mask(self.meets)
+
+    def meets(self, condition: Condition) -> np.ndarray:
+        """(V + 1,) bool: what meets one condition."""
+        rows = len(self.vocabulary) + 1
+        if condition.attribute == ITEM_ID:
+            met = np.zeros(rows, dtype=bool)
+            met[self.vocabulary.encode([str(value) for value in condition.values])] = True
+            return met
+        return self._attributes.meets(condition, rows)
+
+    def values(self, attribute: str, index: int) -> Sequence[Value]:
+        """Those that an item has of an attribute; a text may have several."""
+        if attribute == ITEM_ID:
+            return (self.vocabulary.item_ids[index - 1],)
+        return self._attributes.values(attribute, index)
 
     def rank(self, item_ids: Sequence[str], timestamps: Sequence[int]) -> Ranking | None:
         """The catalogue by score of the next item; None without a known item.
@@ -164,6 +206,15 @@ class Engine:
         eligible[index] = False
         nearest = top_candidates(cosines, eligible, k)
         return nearest, cosines[nearest]
+
+    def cosines(self, items: np.ndarray, item: int) -> np.ndarray:
+        """(n,) float32 of the embeddings of `items` (n,) with that of another one."""
+        if not len(items):
+            return np.empty(0, dtype=np.float32)
+        rows = self._embed(items).numpy()
+        row = self._embed(np.array([item]))[0].numpy()
+        lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(row)
+        return rows @ row / np.maximum(lengths, TINY)
 
     def _cosines(self, row: torch.Tensor) -> np.ndarray:
         """(V + 1,) float32 of all embeddings with (dim,) `row`."""

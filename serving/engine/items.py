@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
+from serving.engine.attributes import TextColumn, write_attributes
 
 FILE = "items.parquet"
 POPULARITY_WINDOW = timedelta(days=30)
@@ -44,14 +45,19 @@ class ItemTable:
             return np.zeros(len(self.titles), dtype=bool)
         return self.category_codes == self.categories.index(category)
 
+    @property
+    def category_column(self) -> TextColumn:
+        """The categories as filters read them."""
+        return TextColumn(self.category_codes, self.categories)
+
 
 def write_items(
     directory: Path, vocabulary: Vocabulary, *, items: pa.Table, interactions: pa.Table
 ) -> Path:
-    """Write `items.parquet` for a model directory.
+    """Write `items.parquet` for a model directory, and what filters may ask beside it.
 
     Args:
-        items: `sasrec.data.schema.ITEMS`; may lack items of the vocabulary.
+        items: `sasrec.data.schema.ITEMS` and free columns; may lack items of the vocabulary.
         interactions: `sasrec.data.schema.INTERACTIONS` up to the training cutoff.
     """
     known = {
@@ -75,6 +81,7 @@ def write_items(
     )
     path = Path(directory) / FILE
     pq.write_table(table, path)
+    write_attributes(directory, vocabulary.item_ids, items)
     return path
 
 

@@ -5,8 +5,9 @@ of a new item is made of its features, by the table that the model learned; a mo
 features gives it the mean row of its category's items, and without such the mean of all.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import torch
 from torch import Tensor
 
 from sasrec.data.vocabulary import PADDING, Vocabulary
+from serving.engine.attributes import ITEM_ID, Value, attributes_of_records
 from serving.engine.engine import TINY, Engine
+from serving.engine.filters import Condition, Filter, Kind
 from serving.engine.items import ItemTable
 from serving.engine.ranking import Ranking, score, score_batch, top_candidates
 
@@ -50,6 +53,8 @@ class LiveEngine(Engine):
         new = [item_id for item_id in items if item_id not in engine.vocabulary]
         self.vocabulary = _Extended(engine.vocabulary, new)
         indices = self.vocabulary.encode(items)
+        self._indices, self._masks = indices, {}
+        self._attributes = attributes_of_records(items.values(), engine.kinds)
         self.items = _with_items(engine, indices, list(items.values()), len(new))
         available = np.array([item["available"] for item in items.values()], dtype=bool)
         self._gone = indices[~available]
@@ -70,6 +75,47 @@ class LiveEngine(Engine):
         eligible = super().eligible(**wanted)
         eligible[self._gone] = False
         return eligible
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """As `Engine.kinds`; where the shop says another kind than the version, the version's."""
+        return {**self._attributes.kinds, **self.version_alone.kinds}
+
+    def _new_mask(self, wanted: Filter) -> np.ndarray:
+        rows = len(self._indices)
+        changed = wanted.mask(lambda condition: self._meets_of_records(condition, rows))
+        return self._with_changed(self.version_alone.mask(wanted), changed)
+
+    def meets(self, condition: Condition) -> np.ndarray:
+        """As `Engine.meets`."""
+        changed = self._meets_of_records(condition, len(self._indices))
+        return self._with_changed(self.version_alone.meets(condition), changed)
+
+    def _meets_of_records(self, condition: Condition, rows: int) -> np.ndarray:
+        if condition.attribute == ITEM_ID:
+            named = self.vocabulary.encode([str(value) for value in condition.values])
+            return np.isin(self._indices, named)
+        return self._attributes.meets(condition, rows)
+
+    def _with_changed(self, of_version: np.ndarray, of_records: np.ndarray) -> np.ndarray:
+        mask = np.zeros(len(self.vocabulary) + 1, dtype=bool)
+        mask[: len(of_version)] = of_version
+        mask[self._indices] = of_records
+        return mask
+
+    def values(self, attribute: str, index: int) -> Sequence[Value]:
+        """As `Engine.values`."""
+        if attribute == ITEM_ID:
+            return super().values(attribute, index)
+        row = self._row_of.get(index)
+        if row is None:
+            return self.version_alone.values(attribute, index)
+        return self._attributes.values(attribute, row)
+
+    @cached_property
+    def _row_of(self) -> dict[int, int]:
+        """Which record an index has."""
+        return {index: row for row, index in enumerate(self._indices.tolist())}
 
     def new_items(self, eligible: np.ndarray) -> np.ndarray:
         """As `Engine.new_items`: items that hardly anybody has seen, and nobody trained on."""

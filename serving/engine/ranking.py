@@ -11,6 +11,8 @@ from serving.engine.live_trend import Now
 
 # Of the items wanted, how many times as many the filters must leave of what an index found.
 LEAST_LEFT = 5
+# Share of all items below which it costs less to gather rows than to score all.
+FEW = 0.1
 
 
 class Ranking(Protocol):
@@ -124,6 +126,9 @@ class IndexRanking:
             found = np.concatenate([found, self._trending])
         found = found[eligible[found]]
         if len(found) < LEAST_LEFT * n:
+            left = np.flatnonzero(eligible)
+            if len(left) < len(eligible) * FEW:
+                return left[top_candidates(self.scores(left), np.ones(len(left), dtype=bool), n)]
             scores = score(self._matrix, self._hidden)
             return top_candidates(
                 scores if self._bonus is None else scores + self._bonus, eligible, n
@@ -139,6 +144,32 @@ class IndexRanking:
     def scores(self, items: np.ndarray) -> np.ndarray:
         """As `Ranking` has it."""
         return self._exact(items)
+
+
+class BoostedRanking:
+    """Another ranking with something added to the scores of some items.
+
+    Args:
+        ranking: of the model, or of recent counts.
+        added: (V + 1,) float32, 0 where nothing is.
+        counts: whether the scores are counts: those are taken as log(1 + count), so that a boost
+            means alike of both.
+    """
+
+    def __init__(self, ranking: Ranking, added: np.ndarray, *, counts: bool) -> None:
+        self._ranking, self._added, self._counts = ranking, added, counts
+
+    def best(self, eligible: np.ndarray, n: int) -> np.ndarray:
+        """As `Ranking` has it."""
+        plain = self._added == 0
+        boosted = np.flatnonzero(eligible & ~plain)
+        found = np.sort(np.concatenate([self._ranking.best(eligible & plain, n), boosted]))
+        return found[top_candidates(self.scores(found), np.ones(len(found), dtype=bool), n)]
+
+    def scores(self, items: np.ndarray) -> np.ndarray:
+        """As `Ranking` has it."""
+        scores = self._ranking.scores(items)
+        return (np.log1p(scores) if self._counts else scores) + self._added[items]
 
 
 def score(matrix: Tensor, hidden: Tensor) -> np.ndarray:

@@ -17,7 +17,8 @@ class ServedList:
         served_at: microseconds since the epoch.
         degraded: whether it was made without the model or without the history.
         scores, propensities: (k,) float64; a score is NaN where the model did not score.
-        eligible: how many items might have filled the first slot.
+        drawn: (k,) bool, False where a rule has placed the item: of such a slot nothing is counted.
+        remaining: (k,) int64, how many items might have been drawn into each slot.
         clicked: (k,) bool, whether an event named this request and the slot's item.
         next_rank: 1-based rank in this list of the user's next item: 0 if it is not in the list,
             None while there is no next item, or none that came in time.
@@ -31,7 +32,8 @@ class ServedList:
     item_ids: list[str]
     scores: np.ndarray
     propensities: np.ndarray
-    eligible: int
+    drawn: np.ndarray
+    remaining: np.ndarray
     history_length: int
     clicked: np.ndarray
     next_rank: int | None = None
@@ -39,6 +41,9 @@ class ServedList:
     @classmethod
     def from_record(cls, record: Record) -> "ServedList":
         """From an impression of the event log."""
+        k = len(record["item_ids"])
+        rules = record.get("rules", [None] * k)
+        remaining = record.get("remaining", record["eligible"] - np.arange(k))
         return cls(
             user_id=record["user_id"],
             served_at=record["timestamp"],
@@ -48,9 +53,10 @@ class ServedList:
             item_ids=record["item_ids"],
             scores=np.array(record["scores"], dtype=np.float64),
             propensities=np.array(record["propensities"], dtype=np.float64),
-            eligible=record["eligible"],
+            drawn=np.array([rule is None for rule in rules], dtype=bool),
+            remaining=np.asarray(remaining, dtype=np.int64),
             history_length=record["history_length"],
-            clicked=np.zeros(len(record["item_ids"]), dtype=bool),
+            clicked=np.zeros(k, dtype=bool),
         )
 
 

@@ -1,6 +1,7 @@
 """Quality of the lists in a window: what was clicked, what would have been, what was next.
 
-Everything is a function of lists; intervals treat users as the independent unit.
+Everything is a function of lists; intervals treat users as the independent unit. Slots that a rule
+has placed are left out: they say nothing of a policy or a model.
 """
 
 import itertools
@@ -55,10 +56,10 @@ class UniformValue:
 
 
 def click_through(lists: Sequence[ServedList]) -> Figure:
-    """Clicked slots per served slot."""
+    """Clicked slots per drawn slot."""
     return ratio(
-        np.array([served.clicked.sum() for served in lists]),
-        np.array([len(served.clicked) for served in lists]),
+        np.array([(served.clicked & served.drawn).sum() for served in lists]),
+        np.array([served.drawn.sum() for served in lists]),
         users(lists),
     )
 
@@ -66,25 +67,24 @@ def click_through(lists: Sequence[ServedList]) -> Figure:
 def click_through_by_position(
     lists: Sequence[ServedList], bucket: Callable[[int], str]
 ) -> dict[str, float]:
-    """Clicked share of the served slots of each position bucket."""
+    """Clicked share of the drawn slots of each position bucket."""
     clicks: dict[str, int] = {}
     slots: dict[str, int] = {}
     for served in lists:
-        for position, clicked in enumerate(served.clicked):
+        for position in np.flatnonzero(served.drawn).tolist():
             name = bucket(position)
             slots[name] = slots.get(name, 0) + 1
-            clicks[name] = clicks.get(name, 0) + int(clicked)
+            clicks[name] = clicks.get(name, 0) + int(served.clicked[position])
     return {name: clicks[name] / slots[name] for name in slots}
 
 
 def uniform_value(lists: Sequence[ServedList]) -> UniformValue:
     """Inverse-propensity value of uniform serving in the contexts of `lists`."""
     weights = [
-        1 / (served.eligible - np.arange(len(served.clicked))) / served.propensities
-        for served in lists
+        served.drawn / np.maximum(served.remaining, 1) / served.propensities for served in lists
     ]
     owner = users(lists)
-    slots = np.array([len(w) for w in weights])
+    slots = np.array([served.drawn.sum() for served in lists])
     weight = np.array([w.sum() for w in weights])
     earned = np.array(
         [(w * served.clicked).sum() for w, served in zip(weights, lists, strict=True)]
@@ -129,11 +129,11 @@ def calibration(lists: Sequence[ServedList], curve: Calibration) -> Reliability 
 
 
 def slots(lists: Sequence[ServedList]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Score, position and click of every slot, (n,) each."""
+    """Score, position and click of every drawn slot, (n,) each."""
     return (
-        np.concatenate([served.scores for served in lists]),
-        np.concatenate([np.arange(len(served.clicked)) for served in lists]),
-        np.concatenate([served.clicked for served in lists]).astype(float),
+        np.concatenate([served.scores[served.drawn] for served in lists]),
+        np.concatenate([np.flatnonzero(served.drawn) for served in lists]),
+        np.concatenate([served.clicked[served.drawn] for served in lists]).astype(float),
     )
 
 

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 
 from feature_repo.catalogue import open_catalogue
@@ -15,15 +16,18 @@ from feature_repo.tables import HISTORY_LIMIT
 from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
 from serving.engine.engine import Engine
+from serving.engine.filters import FilterError
 from serving.engine.recommendation import Asked, Recommendation, recommend_popular
 from serving.engine.request_history import History, by_role, example_users, with_recent_items
 from serving.engine.routing import choose_policy, ranking_policy, serves_challenger
+from serving.engine.rules import Rules, check, check_filter
 from serving.events.history_writer import HistoryWriter, LogKeeper, catch_up
 from serving.events.writer import EventLog, unapplied
 from serving.registry import open_registry
 from serving.schemas import (
     Event,
     RecommendRequest,
+    RuleFields,
     ServingStatus,
     SimilarItem,
     SimilarRequest,
@@ -35,6 +39,7 @@ from serving.worker.batches import Job, recommend_all
 from serving.worker.errors import Busy, HistoryAway
 from serving.worker.hot_swap import LiveModels
 from serving.worker.live_catalogue import LiveCatalogue
+from serving.worker.site_rules import SiteRules
 from serving.worker.trend_follower import TrendFollower
 
 logger = logging.getLogger(__name__)
@@ -50,10 +55,12 @@ class Worker:
 
     Raises:
         RegistryError: no version may serve, or it is broken.
+        SettingsError: the site's rules are none.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._rules = SiteRules(settings)
         self.models = LiveModels(
             open_registry(settings.home),
             pinned=settings.model_version,
@@ -87,6 +94,7 @@ class Worker:
         self._log.close()
         self._log_keeper.close()
         self._trends.close()
+        self._rules.close()
         self._history_writer.close()
         self._catalogue.close()
         self._histories.close()
@@ -96,9 +104,12 @@ class Worker:
 
         Raises:
             Busy: it would have waited too long.
+            FilterError: its rules say nothing about these items.
         """
         with self._queue.place():
-            job = await self._job(request)
+            engine = self._engine(request.user_id)
+            check(request, engine)
+            job = await self._job(engine, request)
             try:
                 answer = await self._queue.run(job)
             except TimeoutError:
@@ -116,7 +127,13 @@ class Worker:
 
         Raises:
             Busy: other batches were under way for as long as a request may take.
+            FilterError: the rules of a request say nothing about these items; none is answered.
         """
+        for number, request in enumerate(requests):
+            try:
+                check(request, self._engine(request.user_id))
+            except FilterError as error:
+                raise error.under("requests", number) from None
         try:
             await asyncio.wait_for(self._batches.acquire(), self.settings.deadline_seconds)
         except TimeoutError:
@@ -132,7 +149,7 @@ class Worker:
         return answers
 
     async def _answer_slice(self, requests: Sequence[RecommendRequest]) -> list[Recommendation]:
-        jobs = [await self._job(request) for request in requests]
+        jobs = [await self._job(self._engine(request.user_id), request) for request in requests]
         loop = asyncio.get_running_loop()
         answers = await loop.run_in_executor(self._compute, self._recommend_all, jobs)
         return [
@@ -152,9 +169,15 @@ class Worker:
 
         Raises:
             KeyError: it knows no such item.
+            FilterError: the filter says nothing about these items.
         """
         engine = self.champion
+        check_filter(request.filter, engine)
         eligible = engine.eligible(category=request.category, exclude=request.exclude, seen=())
+        site = self._rules.current
+        for rules in (request, site):
+            if rules is not None and rules.filter is not None:
+                eligible &= engine.mask(rules.filter)
         items, cosines = engine.similar(request.item_id, eligible, request.k)
         return SimilarResponse(
             model_version=engine.version,
@@ -163,6 +186,9 @@ class Worker:
                 for item, cosine in zip(items.tolist(), cosines.tolist(), strict=True)
             ],
         )
+
+    def _rules_of(self, request: RuleFields) -> Rules:
+        return Rules.of(request, self._rules.current, datetime.now(UTC))
 
     async def stored_history(self, user_id: str, engine: Engine | None = None) -> History:
         """What is stored of a user, as `engine` sees it; by default the champion.
@@ -193,11 +219,11 @@ class Worker:
             example_users=self._example_users,
         )
 
-    async def _job(self, request: RecommendRequest) -> Job:
-        engine = self._engine(request.user_id)
+    async def _job(self, engine: Engine, request: RecommendRequest) -> Job:
         history, degraded = await self._history(request, engine)
         policy = choose_policy(request.user_id, self.settings)
-        return Job(engine, Asked(request, history, policy, degraded))
+        rules = self._rules_of(request)
+        return Job(engine, Asked(request, history, policy, degraded, rules))
 
     async def _history(
         self, request: RecommendRequest, engine: Engine
@@ -270,4 +296,7 @@ def _popular(job: Job, reason: str, error: Exception | None = None) -> Recommend
     """What everybody meets lately, in place of an answer that did not come."""
     if error is not None:
         logger.error("the model failed", exc_info=error)
-    return recommend_popular(job.engine, job.asked.request, job.asked.history, reason=reason)
+    asked = job.asked
+    return recommend_popular(
+        job.engine, asked.request, asked.history, reason=reason, rules=asked.rules
+    )

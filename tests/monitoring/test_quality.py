@@ -39,7 +39,8 @@ def serve(storefront, users, rng, *, logged_as=POLICY):
                 item_ids=[str(i) for i in slate.items],
                 scores=catalogue.appeal[slate.items],
                 propensities=slate.propensities,
-                eligible=int(eligible.sum()),
+                drawn=np.ones(K, dtype=bool),
+                remaining=eligible.sum() - np.arange(K),
                 history_length=0,
                 clicked=rng.random(K) < probability[slate.items] * looked_at,
             )
@@ -81,7 +82,7 @@ def test_wrong_propensities_show_in_the_mean_weight(storefront):
 def test_the_effective_sample_size_of_equal_weights_is_the_number_of_slots(storefront):
     lists, _ = serve(storefront, range(50), np.random.default_rng(2))
     for served in lists:
-        served.propensities = 1 / (served.eligible - np.arange(K))
+        served.propensities = 1 / served.remaining
     found = quality.uniform_value(lists)
     assert found.effective_sample_size == pytest.approx(50 * K)
     assert found.ips == quality.click_through(lists)
@@ -130,3 +131,21 @@ def test_calibration_is_exact_where_the_curve_is_the_truth(storefront):
     assert np.allclose(found.predicted, found.observed, atol=0.03)
     off = Calibration([-3.0, 3.0], [0.2, 1.0], 0.25, 0, 0)
     assert quality.calibration(lists, off).ece > 0.1
+
+
+def test_slots_that_a_rule_has_placed_count_for_nothing(storefront):
+    rng = np.random.default_rng(7)
+    lists, _ = serve(storefront, range(30), rng)
+    with_pins, _ = serve(storefront, range(30), np.random.default_rng(7))
+    for served in with_pins:  # a slot more, at the top, that everybody clicks
+        served.item_ids.insert(0, "pinned")
+        served.drawn = np.append(False, served.drawn)
+        served.clicked = np.append(True, served.clicked)
+        served.scores = np.append(9.0, served.scores)
+        served.propensities = np.append(1.0, served.propensities)
+        served.remaining = np.append(served.remaining[0], served.remaining)
+    assert quality.click_through(with_pins) == quality.click_through(lists)
+    assert quality.uniform_value(with_pins) == quality.uniform_value(lists)
+    assert list(quality.click_through_by_position(with_pins, str)) == [
+        str(n) for n in range(1, K + 1)
+    ]

@@ -28,7 +28,7 @@ KEYS = ApiKeys(
 
 
 def save_model(directory: Path, seed: int) -> Path:
-    """A small model with titles, two categories, and popularity falling with the item number."""
+    """A small model of items with attributes, and popularity falling with the item number."""
     torch.manual_seed(seed)
     config = ModelConfig(dim=16, blocks=2, heads=2, max_length=20)
     vocabulary = Vocabulary(ITEM_IDS)
@@ -46,6 +46,13 @@ def save_model(directory: Path, seed: int) -> Path:
         },
         schema=ITEMS,
     )
+    attributes = {
+        "price": [number / 2 for number in range(NUM_ITEMS)],
+        "brand": [f"b{number % 4}" + "|b4" * (number % 5 == 0) for number in range(NUM_ITEMS)],
+        "sale": [number % 2 == 0 if number % 7 else None for number in range(NUM_ITEMS)],
+    }
+    for name, values in attributes.items():
+        items = items.append_column(name, pa.array(values))
     rows = [
         {
             "user_id": f"user-{user}",

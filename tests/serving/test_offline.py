@@ -1,5 +1,6 @@
 """Lists for all users in a file: as the service draws them, whole after an interruption."""
 
+import json
 from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -119,6 +120,22 @@ def test_what_happened_since_the_publish_counts(home, settings, tmp_path):
     with closing(open_catalogue(settings.history_location)) as catalogue:
         catalogue.apply(ItemIds(item_ids=[gone]).records(now=later, update_id="u"))
     assert not {met, disliked, gone} & set(items())
+
+
+def test_the_site_s_rules_hold_for_these_lists_too(home, settings, tmp_path):
+    settings = settings.model_copy(update={"epsilon": 0.0, "gold_share": 0.0, "temperature": 0.0})
+    rules = {"filter": {"category": "books"}, "pins": [{"item_id": ITEM_IDS[57], "position": 1}]}
+    (home / "rules.json").write_text(json.dumps(rules))
+    offline.write_lists(settings, tmp_path / "lists.parquet", k=3, users=["stranger"])
+    lists = pq.read_table(tmp_path / "lists.parquet")
+    assert lists["item_id"].to_pylist() == [ITEM_IDS[0], ITEM_IDS[57], ITEM_IDS[3]]
+    assert lists["rule"].to_pylist() == [None, "pin", None]
+    assert lists["propensity"].to_pylist() == [1.0] * 3
+    # Other rules are another plan: what is there of these is not gone on with.
+    plan = offline.write_lists(settings, tmp_path / "lists.parquet", k=3, users=["stranger"])
+    (home / "rules.json").unlink()
+    other = offline.write_lists(settings, tmp_path / "lists.parquet", k=3, users=["stranger"])
+    assert (plan.rules == "", other.rules) == (False, "")
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(settings, tmp_path, monkeypatch):

@@ -114,6 +114,13 @@ def test_slots_keep_their_position_propensity_and_policy_and_events_their_reques
     assert set(read.items["item_id"].to_pylist()) == {"a", *(f"i{n}" for n in range(12))}
 
 
+def test_a_slot_that_a_rule_has_placed_is_one_of_that_rule(site, log):
+    log.append([slate(rules=[None, "pin"], remaining=[30, 29]), *CROWD]).result()
+    site.take_in()
+    found = site.read(cut=CUT).impressions.sort_by("position")
+    assert found["policy"].to_pylist() == ["champion", "rule:pin"]
+
+
 def test_repeats_count_once_within_and_across_batches(site, log):
     log.append(
         [event(event_id="b"), event(event_id="a", item_id="x"), event(event_id="b")]
@@ -140,6 +147,8 @@ def test_repeats_count_once_within_and_across_batches(site, log):
         (slate(scores=["a", 1]), "impression: schema changed (a score is no number)"),
         (slate(item_ids=[1, 2]), "impression: schema changed (an item id is no str)"),
         (slate(propensities=[0.0, 1.0]), "impression: propensity outside (0, 1]"),
+        (slate(rules=["pin"]), "impression: schema changed (lists of unequal length)"),
+        (slate(rules=[None, 3]), "impression: schema changed (a rule is no str)"),
         (slate(candidates=2**31), "impression: candidates outside the range"),
         ({"type": "heartbeat"}, "unknown record type"),
     ],

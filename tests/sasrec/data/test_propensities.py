@@ -90,3 +90,13 @@ def test_values_follow_the_events_into_packed_histories():
     assert of_histories(values, events, ["u", "w", "x"], histories).tolist() == [10, 20, 40]
     with pytest.raises(DataError, match="hold events that the interactions do not"):
         of_histories(values, events, ["v", "w", "x"], histories)
+
+
+def test_an_event_of_a_slot_that_a_rule_has_placed_counts_as_one_of_none():
+    events = interactions([("u", "a", 2, "r1"), ("u", "b", 2, "r1"), ("u", "a", 12, None)])
+    rows = [("r1", "u", "a", 1, 1.0, None), ("r1", "u", "b", 1, 0.5, None)]
+    slots = impressions([*rows, ("r0", "u", "a", 0, 0.1, 1)])
+    place, field = slots.schema.get_field_index("policy"), slots.schema.field("policy")
+    slots = slots.set_column(place, field, pa.array(["rule:pin", "test", "test"]))
+    found = logged_propensities(events, slots, within=DAY)
+    np.testing.assert_array_equal(found, np.float32([np.nan, 0.5, np.nan]))

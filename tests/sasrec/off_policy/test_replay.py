@@ -170,3 +170,23 @@ def test_a_slot_logged_twice_is_refused():
     served = impressions([("r", "u", "i2", 0, 5, 0.5, 0.0), ("r", "u", "i3", 0, 5, 0.5, 1.0)])
     with pytest.raises(DataError, match="request 'r' holds a slot twice"):
         Requests.build(served, interactions([("u", "i1", 0)]), VOCABULARY)
+
+
+def test_a_slot_that_a_rule_has_placed_is_out_of_the_estimate_and_out_of_the_slots_below(scorer):
+    rows = [
+        (f"r{user}", f"u{user}", f"i{slot + 1 + user % 3}", slot, 10, 0.25, 1.0)
+        for user in range(8)
+        for slot in range(3)
+    ]
+    log = impressions(rows)
+    policy = pa.array(["uniform", "rule:pin", "uniform"] * 8)
+    log = log.set_column(log.schema.get_field_index("policy"), log.schema.field("policy"), policy)
+    past = interactions([("u0", "i9", 1)])
+    requests = Requests.build(log, past, VOCABULARY)
+    assert requests.filled.tolist() == [[True, False, True]] * 8
+    got = replay_one(scorer, requests, UNIFORM)
+    assert len(got.logged_slots(requests).reward) == 16
+    # Of 12 items (11 for whoever has seen one) two are gone when the third slot is filled.
+    np.testing.assert_allclose(got.target[1:, 2], 1 / (ITEMS - 2))
+    every = Requests.build(impressions(rows), past, VOCABULARY)
+    np.testing.assert_allclose(got.target, replay_one(scorer, every, UNIFORM).target)

@@ -168,7 +168,7 @@ def test_what_trends_is_found_beside_what_the_index_finds(model_dir, monkeypatch
     monkeypatch.setattr(Index, "search", lambda self, hidden, n: np.arange(1, 31))
     engine = Engine(model_dir)
     index = object.__new__(Index)
-    hidden = engine._encode(HISTORY.item_ids, HISTORY.timestamps)
+    [hidden] = engine._encode([engine._window(HISTORY.item_ids, HISTORY.timestamps)])
     exact = engine.scores(HISTORY.item_ids, HISTORY.timestamps)
     eligible = np.ones(NUM_ITEMS + 1, dtype=bool)
     eligible[0] = False
