@@ -65,7 +65,8 @@ class Cluster:
                 f"{self.endpoint.endpoint} answers with a page, not as the API; behind Kubeflow's "
                 f"dashboard the endpoint ends in {DASHBOARD_PATH}"
             )
-        return str(answer.get("tag_name", "unknown"))
+        # Behind the dashboard Kubeflow's UI answers for the API server, in words of its own.
+        return str(answer.get("tag_name") or answer.get("apiServerTagName") or "unknown")
 
     def require_version(self, package: Path) -> None:
         """Refuse a server that does not know all fields of a compiled pipeline.
