@@ -408,6 +408,13 @@ def test_what_argo_does_not_try_again_is_said(bench, policy, lost):
     assert "retryPolicy: Always" in finding.fix
 
 
+def test_a_policy_that_repeats_groups_of_tasks_too_is_a_fault(bench):
+    bench.objects.held[ARGO] = argo("Always")
+    [fault] = bench.faults()
+    assert "for groups of tasks too" in fault.said
+    assert 'expression: lastRetry.message != ""' in fault.fix
+
+
 def test_a_claim_that_waits_for_its_first_pod_is_right(bench):
     claim(storageClassName="nfs")(bench)
     nfs = {"metadata": {"name": "nfs"}, "volumeBindingMode": "WaitForFirstConsumer"}
