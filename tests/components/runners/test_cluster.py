@@ -354,6 +354,17 @@ def test_a_replacement_cut_short_is_finished_by_the_next_try(server, cluster, pa
     assert stored.trigger.cron_schedule.cron == "0 0 4 * * *"
 
 
+@pytest.mark.parametrize("name", ["a/../../x", "/etc", " ", "n" * 129])
+def test_a_name_that_is_no_folder_is_refused_before_anything_is_sent(
+    server, cluster, package, name
+):
+    with pytest.raises(SettingsError, match="must name a folder"):
+        schedule(cluster, package, name=name)
+    with pytest.raises(SettingsError, match="must name a folder"):
+        submit(cluster, package, name)
+    assert server.requests == []
+
+
 @pytest.mark.parametrize(
     ("cron", "message"),
     [
