@@ -152,7 +152,7 @@ class Lease:
                     renewed = time.monotonic()
                 except LeaseLost as error:
                     return lost(error)
-                except OSError as error:
+                except Exception as error:  # S3's are no OSError: each store has its own
                     if time.monotonic() - renewed > WORKING_SECONDS - BEAT_SECONDS:
                         return lost(LeaseLost(f"the lease could not be renewed in time ({error})"))
 

@@ -35,7 +35,7 @@ from serving.release import processes
 from serving.settings import Settings
 from tests.components.kfp import KfpServer
 from tests.components.kfp.access import Access
-from tests.components.kfp.argo import Clock, Phase
+from tests.components.kfp.argo import KFP_DEFAULTS, Clock, Defaults, Phase
 from tests.components.kfp.workflow import Installation
 from tests.feature_repo.redis_server import running_redis
 from tests.json_server import running
@@ -47,6 +47,8 @@ pytestmark = pytest.mark.timeout(900)
 FIRST = datetime(2026, 1, 3, 3, 30, tzinfo=UTC)
 SECOND = datetime(2026, 1, 4, 3, 30, tzinfo=UTC)
 THIRD = datetime(2026, 1, 5, 3, 30, tzinfo=UTC)
+# What step 5 of docs/production.md makes of Kubeflow's defaults.
+PODS_ALONE = Defaults("Always", limit=2, expression='lastRetry.message != ""')
 API_KEY = "only-for-the-smoke-test"
 JSON = "application/json"
 
@@ -133,6 +135,7 @@ def installation(tmp_path, redis):
         clock=Clock(FIRST),
         folder=tmp_path / "artifacts",
         access=Access.of_manifests("base", "single-user"),
+        defaults=PODS_ALONE,
         secrets={"sasrec-api-keys": {"rollout": API_KEY}, "sasrec-redis": redis},
     )
 
@@ -289,7 +292,7 @@ def test_a_failed_night_is_reported_as_failed_and_changes_nothing(
     write_shop(tmp_path / "shop", 20, "interactions")
     schedule(kubeflow, package, tmp_path, split="leave-one-out")
     installation = dataclasses.replace(
-        installation, retry_policy="OnError", faults={"ingest": ["crash"]}
+        installation, defaults=Defaults.of(KFP_DEFAULTS), faults={"ingest": ["crash"]}
     )
     run_id = server.tick("nightly", FIRST)
     failed = server.execute(run_id, installation)
@@ -309,3 +312,19 @@ def test_an_account_without_the_rights_of_a_task_fails_at_its_first_pod(
     failed = server.execute(server.tick("nightly", FIRST), installation)
     assert "workflowtaskresults.argoproj.io is forbidden" in failed.logs["start-run"][0]
     assert "ingest" not in failed.nodes
+
+
+@pytest.mark.parametrize(("defaults", "pods"), [(PODS_ALONE, 3), (Defaults("Always", 2), 3**5)])
+def test_a_stage_that_cannot_succeed_ends_soon_only_if_groups_of_tasks_are_not_tried_again(
+    tmp_path, server, kubeflow, installation, package, defaults, pods
+):
+    """Root and entrypoint are groups, and so are the exit handler's scope and each task's own."""
+    schedule(kubeflow, package, tmp_path, split="leave-one-out")
+    faults = {"start-run": ["crash"] * 3**5}
+    installation = dataclasses.replace(installation, defaults=defaults, faults=faults)
+    run_id = server.tick("nightly", FIRST)
+    failed = server.execute(run_id, installation)
+    assert len(failed.nodes["start-run"].attempts) == pods
+    assert kubeflow.status(run_id).outcome is Outcome.FAILED
+    assert kubeflow.status(run_id).failed == ["start-run"]
+    assert kubeflow.status(run_id).stages == {}

@@ -18,9 +18,12 @@ from components.runners.endpoint import DASHBOARD_PATH, DEFAULT_ACCOUNTS, Cluste
 from components.runners.server_version import REQUIRED, parse_version, unknown_to
 from components.support.run_identity import MOMENT, RUN_ID
 from components.support.settings import RunConfig
+from sasrec.errors import SettingsError
 
 T = TypeVar("T")
 
+_LONGEST_NAME = 128
+"""Bytes: the moment and the id that follow it in the folder's name have room."""
 PIPELINE = "sasrec"
 EXPERIMENT = "sasrec"
 
@@ -65,7 +68,8 @@ class Cluster:
                 f"{self.endpoint.endpoint} answers with a page, not as the API; behind Kubeflow's "
                 f"dashboard the endpoint ends in {DASHBOARD_PATH}"
             )
-        return str(answer.get("tag_name", "unknown"))
+        # Behind the dashboard Kubeflow's UI answers for the API server, in words of its own.
+        return str(answer.get("tag_name") or answer.get("apiServerTagName") or "unknown")
 
     def require_version(self, package: Path) -> None:
         """Refuse a server that does not know all fields of a compiled pipeline.
@@ -125,7 +129,12 @@ class Cluster:
         experiment: str = EXPERIMENT,
         tags: Mapping[str, str] | None = None,
     ) -> str:
-        """Start one run and return its id; a run of that name in the experiment is that run."""
+        """Start one run and return its id; a run of that name in the experiment is that run.
+
+        Raises:
+            SettingsError: the name is none for a folder; nothing was sent.
+        """
+        _require_folder_name(run_name)
         self.require_version(package)
         version = self.upload(package, tags=tags)
         parameters = _parameters(config.model_dump(mode="json"), home, f"{run_name}-{RUN_ID}")
@@ -194,8 +203,9 @@ class Cluster:
             cron: five fields, or KFP's six with seconds first; UTC.
 
         Raises:
-            SettingsError: `cron` is none; nothing was sent.
+            SettingsError: `cron` is none, or the name is none for a folder; nothing was sent.
         """
+        _require_folder_name(name)
         cron = six_fields(cron)
         self.require_version(package)
         version = self.upload(package, tags=tags)
@@ -349,6 +359,14 @@ def _parameters(settings: Mapping[str, Any], home: str, run_name: str) -> dict[s
         "home": home,
         "run_dir": f"{home.rstrip('/')}/runs/{run_name}",
     }
+
+
+def _require_folder_name(name: str) -> None:
+    """A run's folder bears its name, beneath `runs` and nowhere else."""
+    if not name.strip() or "/" in name or len(name.encode()) > _LONGEST_NAME:
+        raise SettingsError(
+            f"--name '{name[:80]}': must name a folder: 1 to {_LONGEST_NAME} bytes without '/'"
+        )
 
 
 def _named(name: str) -> str:

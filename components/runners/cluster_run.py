@@ -13,6 +13,10 @@ from rich.markup import escape
 from components.runners.endpoint import ClusterError
 from components.support.stage import STAGES
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_AROUND = ("start-run", "report-outcome")
+_NEVER_BEGUN = "RUNTIME_STATE_UNSPECIFIED"
+"""What the API makes of Argo's Omitted: a task behind one that failed."""
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"})
 
 
@@ -50,11 +54,13 @@ class RunStatus:
     def of(cls, run: kfp_api.V2beta1Run) -> "RunStatus":
         """Read the API's answer."""
         tasks = (run.run_details.task_details if run.run_details else None) or []
+        # Argo may begin a group of tasks anew: of two tasks of one name the later one counts.
+        tasks = sorted(tasks, key=lambda task: task.start_time or _LONG_AGO)
         by_name = {task.display_name: task for task in tasks}
         stages = {
             name: by_name[kebab].state or "PENDING"
             for name in STAGES
-            if (kebab := name.replace("_", "-")) in by_name
+            if (kebab := name.replace("_", "-")) in by_name and by_name[kebab].state != _NEVER_BEGUN
         }
         said = [run.error, *(entry.error for entry in run.state_history or [])]
         errors = [error.message for error in said if error and error.message]
@@ -70,9 +76,12 @@ class RunStatus:
 
     @property
     def failed(self) -> list[str]:
-        """The stages that failed, in the pipeline's order; other tasks where no stage did."""
+        """The stages that failed, in the pipeline's order, else its first and last task; else other
+        tasks, Argo's groups of tasks among them.
+        """
+        failed = [task for task, state in self.tasks.items() if state == "FAILED"]
         stages = [stage for stage, state in self.stages.items() if state == "FAILED"]
-        return stages or [task for task, state in self.tasks.items() if state == "FAILED"]
+        return stages or [task for task in _AROUND if task in failed] or failed
 
     @property
     def outcome(self) -> Outcome | None:

@@ -1,5 +1,6 @@
 """Why a stage failed: in its pod, since the API of Kubeflow Pipelines leaves a task's error out."""
 
+import re
 from collections.abc import Iterator
 
 from kubernetes import client, config
@@ -8,6 +9,7 @@ from components.runners.cluster_run import RunStatus
 from serving.release.kubernetes import ApiFailure, call, connect
 
 _NODE_NAME = "workflows.argoproj.io/node-name"
+_EXECUTOR = "executor"
 _MAIN = "main"
 _PAUSE_SECONDS = 0.5
 
@@ -25,7 +27,7 @@ def why_failed(status: RunStatus, namespace: str) -> list[str]:
         f"stage {stage}: pod {pod}: {reason}; kubectl {option}logs {pod} -c {_MAIN}"
         for stage in status.failed
         for node, pod, reason in found
-        if f".{stage.replace('_', '-')}." in node
+        if _task_of(node) == stage.replace("_", "-")
     ]
     if lines:
         return lines
@@ -34,6 +36,12 @@ def why_failed(status: RunStatus, namespace: str) -> list[str]:
         f"{what}; its log: kubectl {option}logs -l {selector} -c {_MAIN} --prefix --tail=100; its "
         f"pods, also those that never started: kubectl {option}describe pods -l {selector}"
     ]
+
+
+def _task_of(node: str) -> str:
+    """The task of a pod's node: `a.root(0).train(0).executor(1)` is of train; (n) are attempts."""
+    *groups, last = (re.sub(r"\(\d+\)$", "", part) for part in node.split("."))
+    return groups[-1] if last == _EXECUTOR and groups else last
 
 
 def _failed_pods(namespace: str, selector: str) -> Iterator[tuple[str, str, str]]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feature_repo import lease
@@ -65,4 +65,5 @@ def give_back(run_dir: Path) -> None:
     """Let another run begin: this one is over, however it ended."""
     home = home_of(run_dir)
     if home is not None and lease.owner_of(home) == str(run_dir):
-        lease.resume(home, str(run_dir)).release()
+        with suppress(LeaseLost):  # another run took it since we looked
+            lease.resume(home, str(run_dir)).release()

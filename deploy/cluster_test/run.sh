@@ -79,8 +79,8 @@ install_pipelines() {
     kubectl apply -k "$source/env/platform-agnostic?ref=$KFP_VERSION"
     kubectl -n "$namespace" wait --for=condition=Available --timeout=20m deployment --all
     # Stages are tried again also where their container failed; Argo's controller watches the map.
-    kubectl -n "$namespace" get configmap workflow-controller-configmap -o json |
-        sed 's/retryPolicy: OnError/retryPolicy: Always/' | kubectl replace -f -
+    kubectl -n "$namespace" get configmap workflow-controller-configmap -o yaml |
+        awk -f deploy/kubernetes/retry_policy.awk | kubectl replace -f -
 }
 
 install_neighbours() { # Redis, an object store, Prometheus and its operator

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import urllib3
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
@@ -27,11 +28,19 @@ _BROKEN = frozenset(
 
 
 def connect() -> client.ApiClient:
-    """The API server, as this pod's service account or as the current kubeconfig context."""
+    """The API server, as this pod's service account or as the current kubeconfig context.
+
+    Raises:
+        ConfigException: there is no kubeconfig, or it is broken; one line.
+    """
     try:
         config.load_incluster_config()
     except config.ConfigException:
-        config.load_kube_config()
+        try:
+            config.load_kube_config()
+        except (yaml.YAMLError, TypeError, KeyError, ValueError) as error:
+            said = " ".join(str(error).split())
+            raise config.ConfigException(f"the kubeconfig is broken: {said}") from None
     return client.ApiClient()
 
 

@@ -18,7 +18,7 @@ from sasrec.gates import GateConfig
 FOLDER = Path("deploy/cluster_test")
 SCRIPT = (FOLDER / "run.sh").read_text()
 VERSIONS = dict(re.findall(r"^(\w+)=(.*)$", (FOLDER / "versions.env").read_text(), re.M))
-TOOLS = ("bash", "dirname", "env", "mktemp", "mkdir", "rm", "sed", "seq")
+TOOLS = ("awk", "bash", "dirname", "env", "mktemp", "mkdir", "rm", "sed", "seq")
 TOOLS += ("tail", "grep", "cat", "sleep", "tee")
 
 

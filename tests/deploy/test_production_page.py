@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from components.runners.doctor.finding import Verdict
 from components.runners.endpoint import Endpoint
 from components.runners.platform import PlatformSettings, on_platform
 from serving.release.rollout import RolloutSettings
+from tests.components.kfp.argo import KFP_DEFAULTS
 from tests.components.runners.right_cluster import (
     ARGO,
     CLAIM,
@@ -26,7 +28,6 @@ from tests.components.runners.right_cluster import (
     IMAGE,
     KEYS,
     Bench,
-    argo,
     right_cluster,
     secret,
 )
@@ -91,17 +92,41 @@ def at(step: int, bench: Bench) -> None:
     bench.kubernetes.removed = step < 4
 
 
-# pipelines/manifests/kustomize/third-party/argo/base/workflow-controller-configmap-patch.yaml
-KFP_ARGO = argo("OnError")
+KFP_ARGO = {"data": {"workflowDefaults": KFP_DEFAULTS}}
 
 
 def edited(configmap: dict) -> dict:
-    """What the page's own `sed` makes of the ConfigMap."""
-    [script] = re.findall(r"sed ('s/retryPolicy[^']+')", PAGE)
-    command = ["sed", *shlex.split(script)]
-    given = json.dumps(configmap)  # as `kubectl get -o json`
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    """What the page's own `awk` makes of the ConfigMap."""
+    [command] = re.findall(r"awk -f [\w./]*retry_policy[\w.]*", PAGE)
+    return yaml.safe_load(piped(command, as_kubectl_prints(configmap)))
+
+
+def as_kubectl_prints(configmap: dict) -> str:
+    """`kubectl get -o yaml`: a text of several lines is a block, however it was applied."""
+    applied = {"last-applied-configuration": json.dumps(configmap)}
+    text = yaml.safe_dump({"metadata": {"annotations": applied}})
+    for name, value in configmap["data"].items():
+        text += f"data:\n  {name}: |\n" + textwrap.indent(value, "    ")
+    return text
+
+
+def piped(command: str, text: str) -> str:
+    words = shlex.split(command)
+    return subprocess.run(words, input=text, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_retry_policy_reaches_pods_alone_and_may_be_set_twice():
+    once = edited(KFP_ARGO)
+    strategy = {
+        "limit": "2",
+        "retryPolicy": "Always",
+        "expression": 'lastRetry.message != ""',
+    }
+    defaults = yaml.safe_load(once["data"]["workflowDefaults"])
+    assert defaults == {"spec": {"templateDefaults": {"retryStrategy": strategy}}}
+    assert edited(once)["data"] == once["data"]
+    script = Path("deploy/cluster_test/run.sh").read_text()
+    assert "awk -f deploy/kubernetes/retry_policy.awk" in script
 
 
 @pytest.mark.parametrize("step", [3, 4, 5, 10])

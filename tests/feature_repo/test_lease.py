@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from feature_repo import lease
 from feature_repo.lease import Claim, FileLeases, LeaseHeld, LeaseLost, Superseded, resume, take
@@ -171,20 +172,24 @@ def test_a_dead_holder_of_this_host_is_no_holder_and_a_living_one_is(tmp_path, m
     take(tmp_path, "other")
 
 
-def test_a_holder_that_cannot_write_stops_before_another_may_begin(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [OSError("stale file handle"), EndpointConnectionError(endpoint_url="http://object-store")],
+)
+def test_a_holder_that_cannot_write_stops_before_another_may_begin(tmp_path, monkeypatch, error):
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.001)
     monkeypatch.setattr(lease, "WORKING_SECONDS", 0.01)
     held = take(tmp_path, "nightly")
     reasons = []
 
     def broken(*_):
-        raise OSError("stale file handle")
+        raise error
 
     monkeypatch.setattr(FileLeases, "write", broken)
     with held.kept(reasons.append):
         while not reasons:
             pass
-    assert "stale file handle" in str(reasons[0])
+    assert str(error) in str(reasons[0])
 
 
 def test_a_file_that_was_made_and_not_yet_written_is_a_holder(tmp_path, after):

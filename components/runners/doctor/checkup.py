@@ -55,27 +55,36 @@ def checked_target(
         if offline:
             yield Target(platform, package)
             return
+        kubernetes, no_kubernetes = _kubernetes()
         try:
             endpoint = Endpoint.from_environment()
-        except ClusterError:
-            yield Target(platform, package, kubernetes=_kubernetes())
+        except ClusterError as error:
+            yield Target(
+                platform,
+                package,
+                kubernetes=kubernetes,
+                no_kubeflow=str(error),
+                no_kubernetes=no_kubernetes,
+            )
             return
         yield Target(
             platform,
             package,
             Cluster(endpoint),
-            _kubernetes(),
+            kubernetes,
+            no_kubernetes=no_kubernetes,
             namespace=endpoint.namespace or "kubeflow",
             account=endpoint.service_account
             or (PROFILE_ACCOUNT if endpoint.namespace else SINGLE_USER_ACCOUNT),
         )
 
 
-def _kubernetes() -> KubernetesFacts | None:
+def _kubernetes() -> tuple[KubernetesFacts | None, str]:
+    """The cluster, or why there is none."""
     try:
-        return KubernetesFacts(connect())
-    except config.ConfigException:
-        return None
+        return KubernetesFacts(connect()), ""
+    except config.ConfigException as error:
+        return None, f"no kubeconfig leads to a cluster: {error}"
 
 
 def check_all(target: Target, *, offline: bool) -> Iterator[Finding]:
@@ -86,13 +95,13 @@ def check_all(target: Target, *, offline: bool) -> Iterator[Finding]:
         return
     if target.kubeflow is None:
         yield bad(
-            "Kubeflow Pipelines", "no endpoint is named", "export KF_PIPELINES_ENDPOINT=https://..."
+            "Kubeflow Pipelines", target.no_kubeflow, "export KF_PIPELINES_ENDPOINT=https://..."
         )
     else:
         for of_server in server.CHECKS:
             yield from of_server(target)
     if target.kubernetes is None:
-        yield bad("Kubernetes", "no kubeconfig leads to a cluster", "export KUBECONFIG=...")
+        yield bad("Kubernetes", target.no_kubernetes, "export KUBECONFIG=...")
         return
     for of_cluster in CLUSTER_CHECKS:
         name = of_cluster.__name__.replace("_", " ")
@@ -104,7 +113,8 @@ def check_all(target: Target, *, offline: bool) -> Iterator[Finding]:
             else:
                 yield could_not_look(name, error, in_probe=of_cluster in IN_PROBE)
         except ApiFailure as error:
-            yield bad("Kubernetes", f"{name}: {type(error).__name__}", "check KUBECONFIG")
+            said = getattr(error, "reason", None) or type(error).__name__
+            yield bad("Kubernetes", f"{name}: {said}", "check KUBECONFIG")
             return
 
 

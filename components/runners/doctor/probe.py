@@ -1,6 +1,7 @@
 """A small pipeline that tries what only pods can: the volume from two of them, and the network."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from kfp import compiler, dsl
@@ -123,6 +124,6 @@ def _finding(task: str, status: RunStatus, target: Target) -> Finding:
     state = status.tasks.get(task, "not begun")
     if state == "SUCCEEDED":
         return ok(f"probe: {task}", "as it must be")
-    return bad(
-        f"probe: {task}", f"{state}; {why_failed(status, target.namespace)[0]}", _FIXES[task]
-    )
+    this_one = replace(status, stages={}, tasks={task: state})
+    why = why_failed(this_one, target.namespace)[0]
+    return bad(f"probe: {task}", f"{state}; {why}", _FIXES[task])

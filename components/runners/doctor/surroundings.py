@@ -12,6 +12,7 @@ from components.runners.doctor.target import Target
 
 _ARGO_CONFIG = "workflow-controller-configmap"
 _KUBEFLOW = "kubeflow"
+_PODS_ALONE = 'expression: lastRetry.message != ""'
 _JOBSET = "jobsets.jobset.x-k8s.io"
 
 
@@ -83,7 +84,8 @@ def retry_policy(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
     """What Argo tries again is the install's choice: a pipeline cannot say it.
 
     KFP 2.17.0 installs OnError, under which a container that fails or runs out of memory is not
-    tried again; Argo's own default, OnFailure, gives up on pods that were deleted.
+    tried again; Argo's own default, OnFailure, gives up on pods that were deleted. Always without
+    an expression begins whole groups of tasks anew too, each within the one around it.
     """
     try:
         found = cluster.namespaced(_KUBEFLOW, "configmaps", _ARGO_CONFIG)
@@ -92,15 +94,28 @@ def retry_policy(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
         return
     defaults = yaml.safe_load((found or {}).get("data", {}).get("workflowDefaults", "")) or {}
     template = defaults.get("spec", {}).get("templateDefaults", {})
-    policy = template.get("retryStrategy", {}).get("retryPolicy", "OnFailure")
-    if policy == "Always":
+    strategy = template.get("retryStrategy", {})
+    policy = strategy.get("retryPolicy", "OnFailure")
+    if policy == "Always" and strategy.get("expression"):
         yield ok("retries of stages", "Argo tries failed and lost pods again")
+        return
+    fix = (
+        f"retryPolicy: Always and {_PODS_ALONE} in workflowDefaults of the ConfigMap "
+        f"{_ARGO_CONFIG} in {_KUBEFLOW}: deploy/kubernetes/retry_policy.awk"
+    )
+    if policy == "Always":
+        yield bad(
+            "retries of stages",
+            "Argo's retryPolicy is Always for groups of tasks too: a stage that fails runs "
+            "hundreds of times",
+            fix,
+        )
         return
     lost = "a stage that fails" if policy == "OnError" else "a stage whose pod is deleted"
     yield not_needed(
         "retries of stages",
         f"Argo's retryPolicy is {policy}: {lost} is not tried again",
-        f"retryPolicy: Always in workflowDefaults of the ConfigMap {_ARGO_CONFIG} in {_KUBEFLOW}",
+        fix,
     )
 
 

@@ -22,6 +22,7 @@ class Target:
         kubernetes: the cluster below it; None where no kubeconfig leads to it.
         namespace: of the runs.
         account: that runs act as.
+        no_kubeflow, no_kubernetes: why there is none.
     """
 
     platform: PlatformSettings
@@ -30,6 +31,8 @@ class Target:
     kubernetes: KubernetesFacts | None = None
     namespace: str = "kubeflow"
     account: str = "pipeline-runner"
+    no_kubeflow: str = ""
+    no_kubernetes: str = ""
 
     @functools.cached_property
     def specification(self) -> dict[str, Any]:

@@ -51,7 +51,9 @@ class Dashboard:
     kubeflow/manifests common/oauth2-proxy: `api_routes` answers 401 without a token instead of a
     login page; components/istio-m2m/requestauthentication.yaml reads tokens of the issuers that it
     names, whatever their audience. pipelines/manifests/kustomize/base/installs/multi-user/
-    virtual-service.yaml: the API is below /pipeline; other paths are the dashboard's pages.
+    virtual-service.yaml: the API is below /pipeline; other paths are the dashboard's pages. There
+    the UI's server hands requests on, except for healthz, which it answers itself, with
+    other names: pipelines/frontend/server/handlers/healthz.ts.
     """
 
     def __init__(self, server: KfpServer, *issuers: str) -> None:
@@ -66,7 +68,17 @@ class Dashboard:
             return 401, "Jwt issuer is not configured"
         if not urlsplit(url).path.startswith("/pipeline/apis/"):
             return 200, "<html>Kubeflow Central Dashboard</html>"
-        return self.server.answer(method, url.removeprefix("/pipeline"), headers, body)
+        status, answer = self.server.answer(method, url.removeprefix("/pipeline"), headers, body)
+        return status, _as_the_ui_says(answer) if url.endswith("/healthz") else answer
+
+
+def _as_the_ui_says(health: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiServerReady": True,
+        "apiServerTagName": health["tag_name"],
+        "apiServerMultiUser": health["multi_user"],
+        "frontendTagName": health["tag_name"],
+    }
 
 
 def _claims(headers: Any) -> dict[str, Any] | None:

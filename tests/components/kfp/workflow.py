@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.components.kfp.access import TASK_NEEDS, Access
-from tests.components.kfp.argo import Clock, Node, Phase, Retries, retry
+from tests.components.kfp.argo import Clock, Defaults, Node, Phase, Retries, retry
 from tests.components.kfp.documents import Package
 from tests.components.kfp.driver import RunFacts, final_state, final_status, resolve_constant
 from tests.components.kfp.launcher import ContainerFailed, Outputs, launch
@@ -19,9 +19,7 @@ class Installation:
     """What the cluster gives pods.
 
     Attributes:
-        retry_policy: what Argo does with a template that names none. KFP 2.17.0 installs Argo with
-            OnError (pipelines/manifests/kustomize/third-party/argo/base/
-            workflow-controller-configmap-patch.yaml); Argo's own default is OnFailure.
+        defaults: what Argo does with a template beyond what it names itself.
         secrets: name -> key -> value.
         claims: the volume claims that exist.
         seconds: how long an attempt of a task takes on the cluster's clock; default 60.
@@ -34,7 +32,7 @@ class Installation:
     clock: Clock
     folder: Path
     access: Access
-    retry_policy: str = "Always"
+    defaults: Defaults
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     claims: set[str] = field(default_factory=lambda: {"sasrec-home"})
     seconds: dict[str, float] = field(default_factory=dict)
@@ -47,10 +45,11 @@ class Workflow:
     """A run's tasks as they end.
 
     Attributes:
-        nodes: each task that began, by name.
+        nodes: each task that began, by name, with the attempts of all groups that it was in.
         states: KFP's word for each task, as the API gives it.
         logs: the end of each failed attempt's log, per task.
         final_statuses: what exit handlers were given.
+        pods: how many containers were launched.
     """
 
     package: Package
@@ -61,48 +60,83 @@ class Workflow:
     states: dict[str, str] = field(default_factory=dict)
     logs: dict[str, list[str]] = field(default_factory=dict)
     final_statuses: list[dict[str, Any]] = field(default_factory=list)
+    pods: int = 0
 
     def run(self, parameters: dict[str, Any]) -> str:
         """Run to the end and return SUCCEEDED or FAILED."""
         root = self.package.specification["root"]
         declared = root.get("inputDefinitions", {}).get("parameters", {})
         defaults = {n: p["defaultValue"] for n, p in declared.items() if "defaultValue" in p}
-        state = self._group(root["dag"], Outputs(defaults | parameters))
-        return "SUCCEEDED" if state == "COMPLETE" else "FAILED"
+        given = Outputs(defaults | parameters)
 
-    def _group(self, dag: dict[str, Any], given: Outputs) -> str:
-        """Run the tasks of one level in their order; ML Metadata's state of the level."""
+        def entrypoint(number: int) -> Phase:
+            return self._group(root["dag"], given)[1]
+
+        phase = self._retried(entrypoint).phase  # a template around the root's
+        return "SUCCEEDED" if phase is Phase.SUCCEEDED else "FAILED"
+
+    def _retried(self, attempt: Callable[[int], Phase], task: dict[str, Any] | None = None) -> Node:
+        """As the template's own retryStrategy, if it is a task's pod, and the install's say."""
+        defaults, clock = self.installation.defaults, self.installation.clock
+        retries = Retries.default(defaults)
+        message = ""
+        if task is not None:
+            retries, message = Retries.of(task) or retries, "main: Error (exit code 1)"
+        deadline = self.facts.created_at + timedelta(days=1)
+        return retry(attempt, retries, defaults, clock, deadline, message)
+
+    def _group(self, dag: dict[str, Any], given: Outputs) -> tuple[str, Phase]:
+        """Run the tasks of one level, all of them anew where Argo says so.
+
+        Returns:
+            ML Metadata's state of the level, and Argo's.
+        """
+        state = ""
+
+        def attempt(number: int) -> Phase:
+            nonlocal state
+            state, phase = self._tasks(dag, given)
+            return phase
+
+        phase = self._retried(attempt).phase
+        return state, phase
+
+    def _tasks(self, dag: dict[str, Any], given: Outputs) -> tuple[str, Phase]:
+        """Run the tasks of one level in their order, once; as `_group`."""
         done: dict[str, Outputs] = {}
         mlmd: dict[str, str] = {}
-        failed = False
+        ended = Phase.SUCCEEDED
         for name, task in _ordered(dag["tasks"]):
             trigger = task.get("triggerPolicy", {})
             upstream = [mlmd.get(other) for other in task.get("dependentTasks", [])]
             always = trigger.get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
             if not always and any(state not in ("COMPLETE", "CANCELED") for state in upstream):
+                self.states[name] = "RUNTIME_STATE_UNSPECIFIED"  # Argo's Omitted
                 continue
             inputs = self._inputs(name, task, given, done, mlmd)
             if (condition := trigger.get("condition")) and not _holds(condition, inputs):
                 mlmd[name], self.states[name] = "CANCELED", "SKIPPED"
                 continue
-            done[name], mlmd[name] = self._task(name, task, inputs)
-            failed |= mlmd[name] != "COMPLETE"
-        # Argo fails the workflow for any failed task, whatever the exit handler made of it.
+            done[name], mlmd[name], phase = self._task(name, task, inputs)
+            # Argo fails the workflow for any failed task, whatever the exit handler made of it.
+            ended = ended if phase is Phase.SUCCEEDED else phase
         state = final_state(mlmd, len(dag["tasks"]))
-        return "FAILED" if failed and state == "COMPLETE" else state
+        failed = ended is not Phase.SUCCEEDED
+        return ("FAILED" if failed and state == "COMPLETE" else state), ended
 
-    def _task(self, name: str, task: dict[str, Any], inputs: Outputs) -> tuple[Outputs, str]:
+    def _task(self, name: str, task: dict[str, Any], inputs: Outputs) -> tuple[Outputs, str, Phase]:
         component = self.package.specification["components"][task["componentRef"]["name"]]
         if "dag" in component:
-            state = self._group(component["dag"], inputs)
-            self.states[name] = "SUCCEEDED" if state == "COMPLETE" else "FAILED"
-            return Outputs(), state
+            state, phase = self._group(component["dag"], inputs)
+            self.states[name] = "SUCCEEDED" if phase is Phase.SUCCEEDED else "FAILED"
+            return Outputs(), state, phase
         outputs, said = Outputs(), "FAILED"
+        all_attempts = self.nodes.setdefault(name, Node())
 
         def attempt(number: int) -> Phase:
             nonlocal outputs, said
             try:
-                outputs = self._pod(name, component, inputs, number)
+                outputs = self._pod(name, component, inputs)
                 said = "COMPLETE"
                 return Phase.SUCCEEDED
             except ContainerFailed as error:
@@ -114,16 +148,20 @@ class Workflow:
                 self.logs.setdefault(name, []).append(str(error))
                 return Phase.ERROR
 
-        clock = self.installation.clock
-        deadline = self.facts.created_at + timedelta(days=1)
-        node = retry(attempt, Retries.of(task), self.installation.retry_policy, clock, deadline)
-        self.nodes[name] = node
+        def executor(number: int) -> Phase:
+            """The group that Kubeflow compiles around each pod."""
+            node = self._retried(attempt, task)
+            all_attempts.attempts += node.attempts
+            all_attempts.message = node.message
+            return node.phase
+
+        phase = self._retried(executor).phase
         if meanwhile := self.installation.meanwhile.pop(name, None):
             meanwhile()
-        self.states[name] = "SUCCEEDED" if node.phase is Phase.SUCCEEDED else "FAILED"
-        return outputs, said
+        self.states[name] = "SUCCEEDED" if phase is Phase.SUCCEEDED else "FAILED"
+        return outputs, said, phase
 
-    def _pod(self, name: str, component: dict[str, Any], inputs: Outputs, number: int) -> Outputs:
+    def _pod(self, name: str, component: dict[str, Any], inputs: Outputs) -> Outputs:
         """One attempt: what stops it before, the component, what stops it after."""
         faults = self.installation.faults.get(name, [])
         fault = faults.pop(0) if faults else ""
@@ -137,9 +175,10 @@ class Workflow:
             raise ContainerFailed("Error (exit code 1)")
         if fault == "kill":
             raise ContainerFailed("OOMKilled (exit code 137)")
-        folder = self.installation.folder / self.facts.run_id / name / str(number)
+        self.pods += 1
+        folder = self.installation.folder / self.facts.run_id / name / str(self.pods)
         folder.mkdir(parents=True)
-        pod = f"{self.facts.workflow}-{name}-{number}"
+        pod = f"{self.facts.workflow}-{name}-{self.pods}"
         outputs = launch(executor, component, inputs, environment, folder, pod)
         if fault == "lost":
             raise PodGone("pod deleted")

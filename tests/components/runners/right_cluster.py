@@ -17,6 +17,7 @@ from components.runners.endpoint import Endpoint
 from components.runners.platform import PlatformSettings
 from tests.components.kfp import KfpServer
 from tests.components.kfp.access import Access
+from tests.components.kfp.argo import KFP_DEFAULTS
 from tests.components.kfp.gateway import AUDIENCE, InCluster, service_account_token
 from tests.json_server import running
 from tests.serving import kubernetes_server
@@ -35,9 +36,11 @@ def secret(**values):
     return {"metadata": {}, "data": data}
 
 
-def argo(policy):
-    strategy = {"retryStrategy": {"retryPolicy": policy}}
-    return {"data": {"workflowDefaults": yaml.safe_dump({"spec": {"templateDefaults": strategy}})}}
+def argo(policy, **strategy):
+    """The ConfigMap as Kubeflow installs it, with this policy, or with no defaults."""
+    defaults = yaml.safe_load(KFP_DEFAULTS)
+    defaults["spec"]["templateDefaults"]["retryStrategy"] |= {"retryPolicy": policy} | strategy
+    return {"data": {"workflowDefaults": yaml.safe_dump(defaults)}}
 
 
 def right_cluster():
@@ -62,7 +65,7 @@ def right_cluster():
             **{".dockerconfigjson": json.dumps({"auths": {"registry.example.com": {}}})}
         ),
         f"{CORE}/sasrec/secrets/sasrec-api-keys": secret(**{"api_keys.json": KEYS, "metrics": "m"}),
-        ARGO: argo("Always"),
+        ARGO: argo("Always", expression='lastRetry.message != ""'),
         "/api/v1/nodes/n1": node,
         "/api/v1/nodes/n2": {"metadata": {"name": "n2"}, "status": {"allocatable": small}},
         f"{CRDS}/trainjobs.trainer.kubeflow.org": {},

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from components.runners.platform import Resources, retrying_seconds
-from tests.components.kfp.argo import Clock, Phase, Retries, retry
+from tests.components.kfp.argo import Clock, Defaults, Phase, Retries, retry
 
 STARTED = datetime(2026, 1, 3, 3, 30, tzinfo=UTC)
 RESOURCES = Resources(retries=2, backoff_seconds=30, timeout_seconds=6 * 3600)
@@ -19,7 +19,7 @@ def tried(phases, seconds, window, policy="OnFailure"):
         return phases[number]
 
     retries = Retries(limit=2, backoff_seconds=30, factor=2, max_seconds=window)
-    return retry(attempt, retries, policy, clock, STARTED + timedelta(days=3))
+    return retry(attempt, retries, Defaults(policy), clock, STARTED + timedelta(days=3))
 
 
 def test_a_stage_that_fails_after_hours_is_tried_again_until_it_succeeds():

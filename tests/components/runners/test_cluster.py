@@ -1,7 +1,7 @@
 import io
 import json
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import kfp_server_api as kfp_api
@@ -354,6 +354,17 @@ def test_a_replacement_cut_short_is_finished_by_the_next_try(server, cluster, pa
     assert stored.trigger.cron_schedule.cron == "0 0 4 * * *"
 
 
+@pytest.mark.parametrize("name", ["a/../../x", "/etc", " ", "n" * 129])
+def test_a_name_that_is_no_folder_is_refused_before_anything_is_sent(
+    server, cluster, package, name
+):
+    with pytest.raises(SettingsError, match="must name a folder"):
+        schedule(cluster, package, name=name)
+    with pytest.raises(SettingsError, match="must name a folder"):
+        submit(cluster, package, name)
+    assert server.requests == []
+
+
 @pytest.mark.parametrize(
     ("cron", "message"),
     [
@@ -456,6 +467,29 @@ def test_a_failed_run_names_its_stages_and_what_the_server_says_of_the_run(
     assert outcome is Outcome.FAILED
     assert "error: exceeded its deadline\n" in text
     assert "error: look at train\n" in text
+
+
+def test_of_a_group_of_tasks_that_argo_began_anew_the_later_attempt_counts(
+    server, cluster, package
+):
+    run_id = submit(cluster, package)
+    server.set_run(run_id, "SUCCEEDED", STAGES_BEFORE_GATE)
+    [run] = server.tables["runs"]
+    details = run.run_details.task_details
+    for minute, state in ((9, "SUCCEEDED"), (5, "FAILED")):
+        at = datetime(2026, 1, 3, 3, minute, tzinfo=UTC)
+        details.append(
+            kfp_api.V2beta1PipelineTaskDetail(display_name="deploy", state=state, start_time=at)
+        )
+    assert cluster.status(run_id).outcome is Outcome.DEPLOYED
+
+
+def test_a_stage_behind_one_that_failed_never_began(server, cluster, package):
+    run_id = submit(cluster, package)
+    omitted = "RUNTIME_STATE_UNSPECIFIED"
+    server.set_run(run_id, "FAILED", {"root": "FAILED", "start-run": "FAILED", "ingest": omitted})
+    status = cluster.status(run_id)
+    assert (status.stages, status.failed) == ({}, ["start-run"])
 
 
 def test_watching_survives_a_server_that_is_away_for_a_moment(server, cluster, package):

@@ -408,6 +408,13 @@ def test_what_argo_does_not_try_again_is_said(bench, policy, lost):
     assert "retryPolicy: Always" in finding.fix
 
 
+def test_a_policy_that_repeats_groups_of_tasks_too_is_a_fault(bench):
+    bench.objects.held[ARGO] = argo("Always")
+    [fault] = bench.faults()
+    assert "for groups of tasks too" in fault.said
+    assert 'expression: lastRetry.message != ""' in fault.fix
+
+
 def test_a_claim_that_waits_for_its_first_pod_is_right(bench):
     claim(storageClassName="nfs")(bench)
     nfs = {"metadata": {"name": "nfs"}, "volumeBindingMode": "WaitForFirstConsumer"}
@@ -556,5 +563,24 @@ def test_no_endpoint_and_no_kubeconfig_are_faults(monkeypatch, tmp_path):
         pipeline.app, ["doctor", "--json", "--platform", "deploy/platform.yaml"]
     )
     assert result.exit_code == 1
-    said = {f["said"] for f in json.loads(result.stdout) if f["verdict"] == "✗"}
-    assert {"no endpoint is named", "no kubeconfig leads to a cluster"} <= said
+    said = "\n".join(f["said"] for f in json.loads(result.stdout) if f["verdict"] == "✗")
+    assert "KF_PIPELINES_ENDPOINT: Field required" in said
+    assert "no kubeconfig leads to a cluster" in said
+
+
+@pytest.mark.parametrize("text", ["contexts: [", "a text", "current-context: gone"])
+def test_a_broken_kubeconfig_and_what_is_wrong_with_the_endpoint_are_named(
+    monkeypatch, tmp_path, text
+):
+    (tmp_path / "kubeconfig").write_text(text)
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "https://kubeflow.example.com/pipeline")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(
+        config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig")
+    )
+    result = CliRunner().invoke(
+        pipeline.app, ["doctor", "--json", "--platform", "deploy/platform.yaml"]
+    )
+    said = [f["said"] for f in json.loads(result.stdout) if f["verdict"] == "✗"]
+    assert f"KF_PIPELINES_SA_TOKEN_PATH: no file {tmp_path / 'token'}" in said
+    assert any(line.startswith("no kubeconfig leads to a cluster: ") for line in said)

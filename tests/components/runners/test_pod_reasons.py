@@ -64,6 +64,19 @@ def test_the_pods_of_the_failed_stage_say_why(objects):
     ]
 
 
+def test_pods_are_found_where_argo_counts_the_attempts_of_groups_too(objects):
+    """With `templateDefaults.retryStrategy`, as Kubeflow installs it: (n) in every name."""
+    objects.held = {
+        f"{PODS}/a": pod("sasrec(0).root(0).pipeline(0).train(0).executor(1)", "a"),
+        f"{PODS}/b": pod("sasrec(0).root(0).pipeline(0).retrain(0).executor(0)", "b"),
+        f"{PODS}/c": pod("sasrec(0).root(0).pipeline(0).start-run-driver(0)", "c"),
+    }
+    [line] = pod_reasons.why_failed(failed("train"), "team-a")
+    assert line.startswith("stage train: pod a: failed")
+    [line] = pod_reasons.why_failed(failed("start-run-driver", "pipeline"), "team-a")
+    assert line.startswith("stage start-run-driver: pod c: failed")
+
+
 def test_where_pods_are_not_to_be_seen_the_commands_are_named(objects):
     objects.forbidden = {PODS}
     [line] = pod_reasons.why_failed(failed("train"), "team-a")

@@ -34,6 +34,12 @@ def test_behind_the_dashboard_the_gateway_reads_a_token_of_any_audience():
         assert recent(url, ANY, "/pipeline") == []
 
 
+def test_behind_the_dashboard_the_ui_tells_the_version():
+    with running(Dashboard(KfpServer(), ISSUER)) as url:
+        cluster = Cluster(Endpoint(endpoint=f"{url}/pipeline", token=ANY))
+        assert cluster.server_version() == "2.17.0"
+
+
 def test_behind_the_dashboard_the_issuer_must_be_one_that_the_gateway_knows():
     dashboard = Dashboard(KfpServer(), "http://dex.auth.svc.cluster.local:5556/dex")
     with running(dashboard) as url, pytest.raises(ClusterError, match="RequestAuthentication"):

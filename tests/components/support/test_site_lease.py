@@ -190,6 +190,24 @@ def test_a_held_run_gives_the_site_back_and_a_failed_one_leaves_it_to_its_retry(
         pod(BEGIN, nightly)
 
 
+def test_the_exit_handler_does_not_fail_where_the_next_run_takes_the_site_as_it_looks(
+    pod, tmp_path, monkeypatch
+):
+    nightly, by_hand = tmp_path / "runs/nightly", tmp_path / "runs/by-hand"
+    pod(BEGIN, nightly)
+    pod(LAST, nightly)
+    look = lease.owner_of
+
+    def look_then_be_late(home):
+        owner = look(home)
+        pod(BEGIN, by_hand)
+        return owner
+
+    monkeypatch.setattr(lease, "owner_of", look_then_be_late)
+    give_back(nightly)
+    assert look(tmp_path) == str(by_hand)
+
+
 def test_a_local_run_names_its_site_and_holds_it_for_its_stages(tmp_path, monkeypatch):
     run_dir, home = tmp_path / "runs/local", tmp_path / "var/shop"
     run_dir.mkdir(parents=True)
