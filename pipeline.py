@@ -63,6 +63,7 @@ def sasrec_pipeline(
             split=data["split"],
         ).outputs
         sequences, current = extracted["sequences"], extracted["current"]
+        config = extracted["Output"]  # the same, or with the preset that the data chose
         model = train(config=config, home=home, run_dir=run_dir, sequences=sequences).output
         evaluation = evaluate(
             config=config,

@@ -28,6 +28,7 @@ from components.runners.local import new_run_id, run_local
 from components.support.settings import describe_settings
 from sasrec.errors import DataError, SettingsError
 from sasrec.gates import DEFAULT_GATES
+from sasrec.presets.auto import AUTO, Choice
 from serving.schemas import MAX_K
 from serving.settings import load_settings
 
@@ -51,7 +52,7 @@ def run(
     data_dir: DataDir = None,
     column: Columns = None,
     split: Split = SplitKind.GLOBAL_TIME,
-    preset: Preset = "default",
+    preset: Preset = AUTO,
     set_: Overrides = None,
     refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
@@ -79,6 +80,8 @@ def run(
     if reason := summary.get("nothing_new"):
         typer.echo(f"nothing new in {home}: {reason}; nothing was deployed")
         return
+    if summary["preset"]:
+        typer.echo("\n".join(Choice.of(summary["preset"]).lines()))
     _say_outcome(summary, home, run_dir)
     if not summary["deployed"]:
         raise typer.Exit(EXIT_HELD)

@@ -37,8 +37,9 @@ Split = Annotated[SplitKind, typer.Option(help="How time is cut into train, vali
 Preset = Annotated[
     str,
     typer.Option(
-        help="Named model and training settings: default; sparse for a handful of events a user "
-        "over many items; large for a GPU; paper, bpr as published."
+        help="Model and training settings: auto looks at the data and says what it chose, default "
+        "or sparse (a handful of events a user over many items); large for a GPU; paper, bpr as "
+        "published; or a file such as shop.yaml, made by tune or by hand."
     ),
 ]
 Overrides = Annotated[
