@@ -1,5 +1,6 @@
 """What the commands' options are called and mean, and the configuration that they make."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,6 +93,16 @@ def configuration(
         sections["refresh"] = {"enabled": True}
         sections["split"] |= {"validation_fraction": 0.1, "test_fraction": 0.4}
     return build_config(preset, overrides or [], sections, gates)
+
+
+def home_folder(home: Path) -> Path:
+    """Raises: SettingsError: it is an address and not a folder."""
+    if re.match(r"\w+:/", str(home)):
+        raise SettingsError(
+            f"--home {home}: must be a folder; SASREC_LAKE_URL and SASREC_MODELS_URL put data and "
+            "models into a bucket"
+        )
+    return home
 
 
 def dataset_name(dataset: str | None) -> str | None:

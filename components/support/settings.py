@@ -242,7 +242,7 @@ def build_config(
         values[section].update(fields)
     given = parsed_overrides(overrides)
     if preset == AUTO:
-        values["auto"] = {"enabled": True, "kept": tuple(k for k in given if _of_preset(k))}
+        values["auto"] = {"enabled": True, "kept": tuple(k for k in given if of_preset(k))}
     return checked(RunConfig, assigned(values, given, SETTINGS))
 
 
@@ -261,7 +261,8 @@ def parsed_overrides(overrides: Iterable[str], option: str = "--set") -> dict[st
     return given
 
 
-def _of_preset(key: str) -> bool:
+def of_preset(key: str) -> bool:
+    """Whether a setting is one that presets have."""
     return key.startswith(("model.", "train."))
 
 

@@ -19,6 +19,10 @@ LENGTHS = (50, 100, 200)
 COVERED = 0.95
 """Share of the users whose training histories `max_length` is to hold as a whole. It only grows
 from the preset's: histories are packed, so room that nobody needs costs nothing."""
+FEW_EVENTS = 200_000
+"""Training events below which long histories take `FEW_EVENTS_DROPOUT`: better than .1 at 66,000
+(simulated shop), while .1 is better than .2 at 990,000 (MovieLens-1M)."""
+FEW_EVENTS_DROPOUT = 0.3
 LARGE_CATALOGUE = 1_000_000
 """Items from which a loss samples and a step is 16,384 events: benchmarks/training.py measures
 that recipe at this size."""
@@ -110,6 +114,7 @@ def choose(facts: DataFacts, kept: Collection[str] = ()) -> Choice:
         f"{'fewer than' if short else 'not fewer than'} {SHORT_HISTORY}: {name}"
     ]
     _choose_length(facts, name, settings, why)
+    _choose_dropout(facts, name, settings, why)
     _choose_times(facts, name, settings, why)
     _choose_batch(facts, settings, why)
     if kept:
@@ -123,6 +128,14 @@ def _choose_length(facts: DataFacts, name: str, settings: dict[str, Any], why: l
     if length > PRESETS[name].model.max_length:
         settings["model.max_length"] = length
         why.append(f"{COVERED:.0%} of the users have at most {facts.covered:g}: length {length}")
+
+
+def _choose_dropout(facts: DataFacts, name: str, settings: dict[str, Any], why: list[str]) -> None:
+    if facts.events < FEW_EVENTS and PRESETS[name].model.dropout < FEW_EVENTS_DROPOUT:
+        settings["model.dropout"] = FEW_EVENTS_DROPOUT
+        why.append(
+            f"{facts.events:,} events, fewer than {FEW_EVENTS:,}: dropout {FEW_EVENTS_DROPOUT}"
+        )
 
 
 def _choose_times(facts: DataFacts, name: str, settings: dict[str, Any], why: list[str]) -> None:

@@ -1,6 +1,7 @@
 """A pair of model and training settings."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from sasrec.model.config import ModelConfig
 from sasrec.overrides import assigned, checked, keys_of
@@ -28,7 +29,7 @@ class Preset(Section):
         """As `with_settings`, by the names of fields: `dim=32`."""
         return self.with_settings(with_sections(fields))
 
-    def flat(self) -> dict[str, object]:
+    def flat(self) -> dict[str, Any]:
         """Every setting by its key."""
         return {
             f"{section}.{field}": value

@@ -25,6 +25,11 @@ def test_long_histories_take_default_as_it_is():
     assert (choice.name, choice.preset) == ("default", PRESETS["default"])
 
 
+def test_long_histories_but_few_events_take_more_dropout():
+    choice = choose(replace(MOVIES, events=66_000))
+    assert (choice.name, choice.settings) == ("default", {"model.dropout": 0.3})
+
+
 @pytest.mark.parametrize(
     ("changed", "settings"),
     [

@@ -40,7 +40,7 @@ def test_a_shop_is_told_from_rows_to_the_command(tmp_path):
     assert "0.0% of the targets are items that their user had before" in told
     assert "Split global-time (times are known)" in told
     assert told.strip().endswith(f"run --dataset '{shop}' --column user_id=customer")
-    assert "preset auto: default\n" in told
+    assert "preset auto: default with model.dropout=0.3\n" in told
     assert list(tmp_path.iterdir()) == [shop]
 
 
