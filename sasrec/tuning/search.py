@@ -29,6 +29,8 @@ METRIC = "ndcg@10"
 STARTUP_TRIALS = 4
 """Finished trials before one is compared with them, and epochs before it may be given up."""
 WARMUP_EPOCHS = 3
+TELLING_TRIALS = 8
+"""Completed trials from which something is said of what mattered."""
 REFUSALS = 20
 """Combinations in a row that fit together in no way, at which the space itself is wrong."""
 WAITING = TrialState.WAITING
@@ -171,11 +173,13 @@ class Search:
         """What share each setting has in the differences between trials, largest first.
 
         PED-ANOVA (Watanabe et al. 2023): how the best trials' values differ from those of all.
-        Empty where too few trials were completed.
+        Empty where fewer than `TELLING_TRIALS` were completed, or all came to the same.
         """
+        if sum(tried.state == "complete" for tried in self.tried) < TELLING_TRIALS:
+            return {}
         try:
             return get_param_importances(self._study)
-        except (RuntimeError, ValueError):  # fewer than two completed trials, or no difference
+        except (RuntimeError, ValueError):  # no difference
             return {}
 
     def _next(self, limit: int | None) -> Trial | None:
