@@ -22,6 +22,7 @@ from components.support.settings import build_config
 from components.train import train
 
 CLUSTER_HOME = "/mnt/sasrec"
+RUN_DIR = f"{CLUSTER_HOME}/runs/{MOMENT}-{RUN_ID}"
 
 
 @dsl.pipeline(
@@ -31,7 +32,7 @@ CLUSTER_HOME = "/mnt/sasrec"
 def sasrec_pipeline(
     config: str = build_config().model_dump_json(),
     home: str = CLUSTER_HOME,
-    run_dir: str = f"{CLUSTER_HOME}/runs/{MOMENT}-{RUN_ID}",
+    run_dir: str = RUN_DIR,
 ):
     """`config` is a RunConfig as JSON; `home` holds feature store, models and event log."""
     run = start_run(
@@ -63,6 +64,7 @@ def sasrec_pipeline(
             split=data["split"],
         ).outputs
         sequences, current = extracted["sequences"], extracted["current"]
+        config = extracted["Output"]  # the same, or with the preset that the data chose
         model = train(config=config, home=home, run_dir=run_dir, sequences=sequences).output
         evaluation = evaluate(
             config=config,
@@ -100,7 +102,28 @@ def sasrec_pipeline(
                 deploy(home=home, run_dir=run_dir, version=version, sequences=sequences)
 
 
-app = command_line(sasrec_pipeline)
+@dsl.pipeline(name="sasrec-sequences", description="What `tune` searches on.")
+def sequences_pipeline(
+    config: str = build_config().model_dump_json(),
+    home: str = CLUSTER_HOME,
+    run_dir: str = RUN_DIR,
+):
+    """The run up to its sequences, whether or not there is something new."""
+    run = start_run(
+        config=config,
+        home=home,
+        run_dir=run_dir,
+        scheduled_at=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER,
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    ).outputs
+    config, run_dir = run["config"], run["run_dir"]
+    data = ingest(config=config, home=home, run_dir=run_dir).outputs
+    tables = {name: data[name] for name in ("interactions", "items", "impressions", "split")}
+    features = publish_features(home=home, run_dir=run_dir, **tables)
+    extract_sequences(config=config, home=home, run_dir=run_dir, features=features.output, **tables)
+
+
+app = command_line(sasrec_pipeline, sequences_pipeline)
 
 
 def main() -> None:

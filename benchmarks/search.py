@@ -2,26 +2,30 @@
 
     python -m benchmarks.search --dataset ml-1m --data-dir DATA --jobs 8
 
-Every setting trains once on the leave-one-out split until its validation NDCG@10 stops rising. Test
-is never looked at. Settings and scores go to benchmarks/results/search-DATASET.json, best first.
+It is the search of `pipeline.py tune` (`sasrec/tuning/`) over a list of settings, none given up:
+each trains once on the leave-one-out split until its validation NDCG@10 stops rising, and a killed
+command goes on. Test is never looked at. Settings and scores go to
+benchmarks/results/search-DATASET.json, best first.
 """
 
 import argparse
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from optuna.distributions import CategoricalDistribution
 
 from benchmarks.provenance import provenance
 from benchmarks.real_sequences import read
 from benchmarks.workers import workers
-from sasrec.presets import preset
-from sasrec.progress import LOG
-from sasrec.training.loop import train
+from sasrec.presets import Preset, preset, with_sections
+from sasrec.training.loop import TrainResult, train
+from sasrec.tuning.search import Search
+from sasrec.tuning.space import Space
 
 RESULTS = Path(__file__).parent / "results"
-SETTINGS = "settings.json"
 # The winner of each round is what the next one starts from.
 WHOLE = {"whole_histories": True}
 WIDE = {"dim": 128, "dropout": 0.2}
@@ -86,33 +90,60 @@ START = {
 }
 
 
-def tried(dataset: str, data_dir: str | None, settings: dict[str, Any], run_dir: Path) -> None:
-    """Train one setting, or go on where it was stopped."""
+def searched(dataset: str, folder: Path, worker: int = 0) -> Search:
+    """The study of a data set: the choices are those that its settings name."""
+    start = preset("default", **START)
+    tried = [with_sections(settings) for settings in GRID[dataset]]
+    choices = {key: [start.flat()[key]] for settings in tried for key in settings}
+    for settings in tried:
+        for key, value in settings.items():
+            choices[key] += [value] if value not in choices[key] else []
+    space = Space({key: CategoricalDistribution(values) for key, values in choices.items()})
+    search = Search(folder, start, space, worker=worker, prune=False)
+    if worker == 0:
+        search.queue(tried)
+    return search
+
+
+def work(dataset: str, data_dir: str | None, folder: Path, worker: int) -> None:
+    """Train what is left, one setting after another."""
     torch.set_num_threads(1)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    about = {"settings": settings, "provenance": provenance()}
-    (run_dir / SETTINGS).write_text(json.dumps(about))
     data = read(dataset, "leave-one-out", data_dir).sequences
-    chosen = preset("default", **START | settings)
-    train(data.train, data.validation, data.vocabulary, chosen.model, chosen.train, run_dir)
+
+    def train_one(
+        chosen: Preset, run_dir: Path, stop: Callable[[Mapping[str, Any]], bool]
+    ) -> TrainResult:
+        return train(
+            data.train,
+            data.validation,
+            data.vocabulary,
+            chosen.model,
+            chosen.train,
+            run_dir,
+            stop=stop,
+        )
+
+    searched(dataset, folder, worker).run(train_one, trials=len(GRID[dataset]))
 
 
-def summary(work_dir: Path) -> list[dict[str, Any]]:
-    """What the logs of all settings say, best first; a run that was stopped counts as far as it
-    came."""
-    found = []
-    for path in work_dir.glob(f"*/{LOG}"):
-        history = [json.loads(line) for line in path.read_text().splitlines()]
-        if history:
-            best = max(history, key=lambda line: line["ndcg@10"])
-            found.append(
-                {
-                    **json.loads((path.parent / SETTINGS).read_text()),
-                    "validation": {name: best[name] for name in ("ndcg@10", "hr@10")},
-                    "best_epoch": best["epoch"],
-                    "epochs": len(history),
-                }
-            )
+def summary(search: Search) -> list[dict[str, Any]]:
+    """What all settings came to, best first; one that was stopped counts as far as it came."""
+    about = provenance()
+    found = [
+        {
+            "settings": {
+                key.partition(".")[2]: value
+                for key, value in tried.settings.items()
+                if value != search.space.values_of(search.start)[key]
+            },
+            "provenance": about,
+            "validation": {"ndcg@10": tried.ndcg, "hr@10": tried.hr},
+            "best_epoch": tried.best_epoch,
+            "epochs": tried.epochs,
+        }
+        for tried in search.tried
+        if tried.ndcg is not None
+    ]
     return sorted(found, key=lambda one: -one["validation"]["ndcg@10"])
 
 
@@ -123,26 +154,22 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder of the raw data; downloaded without it")
     parser.add_argument("--work-dir", type=Path, default=Path("runs/search"))
     parser.add_argument("--jobs", type=int, default=1, help="settings at a time")
-    parser.add_argument("--no-training", action="store_true", help="only read the logs there are")
+    parser.add_argument("--no-training", action="store_true", help="only read what there is")
     arguments = parser.parse_args()
-    work_dir = arguments.work_dir / arguments.dataset
+    folder = arguments.work_dir / arguments.dataset
+    search = searched(arguments.dataset, folder)
     if not arguments.no_training:
         jobs = [
-            (arguments.dataset, arguments.data_dir, settings, work_dir / slug(settings))
-            for settings in GRID[arguments.dataset]
+            (arguments.dataset, arguments.data_dir, folder, worker)
+            for worker in range(arguments.jobs)
         ]
         with workers(arguments.jobs) as pool:
-            list(pool.map(tried, *zip(*jobs, strict=True)))
-    found = summary(work_dir)
+            list(pool.map(work, *zip(*jobs, strict=True)))
+    found = summary(search)
     path = RESULTS / f"search-{arguments.dataset}.json"
     path.write_text(json.dumps(found, indent=1) + "\n")
     for one in found:
         print(f"{one['validation']['ndcg@10']:.4f}  epoch {one['best_epoch']:3}  {one['settings']}")
-
-
-def slug(settings: dict[str, Any]) -> str:
-    """A folder's name."""
-    return ",".join(f"{name}={value}" for name, value in settings.items()) or "default"
 
 
 if __name__ == "__main__":

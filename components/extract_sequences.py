@@ -17,12 +17,16 @@ def extract_sequences(
     split: Input[Dataset],
     sequences: Output[Dataset],
     current: Output[Dataset],
-):
-    """Write packed training histories, evaluation histories with their targets, and all of now."""
+) -> str:
+    """Write packed training histories, evaluation histories with their targets, and all of now.
+
+    Returns the run's settings; where `--preset auto` asked for it, with what these data chose.
+    """
     from dataclasses import replace
     from functools import partial
     from pathlib import Path
 
+    from components.support.auto_preset import settle
     from components.support.metadata import storable
     from components.support.sequence_extras import RunTables, known_items, write_extras
     from components.support.settings import RunConfig
@@ -50,6 +54,7 @@ def extract_sequences(
             dataset.train,
             Path(sequences.path),
         )
+        settled, chosen = settle(run, dataset, progress.run_dir)
         sequences.metadata.update(storable(dataset.description))
         as_of, everybody = current_entities(Path(home) / "feature_store")
         known = items_known(as_of, tables.interactions, tables.items)
@@ -65,4 +70,5 @@ def extract_sequences(
         progress.detail = (
             f"{len(dataset.train):,} users and {len(dataset.train.items):,} events to train on, "
             f"{len(now.histories):,} and {len(now.histories.items):,} until now"
-        )
+        ) + (f"; {chosen}" if chosen else "")
+    return settled.model_dump_json()

@@ -1,5 +1,6 @@
 """From a data frame to a recommender in one call."""
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sasrec.data.cleaning import clean
 from sasrec.data.packed import EvaluationSet, PackedSequences
 from sasrec.data.repeats import choose_repeats
 from sasrec.data.schema import IMPRESSIONS, ITEMS
-from sasrec.data.source import Source
+from sasrec.data.source import Clock, Source
 from sasrec.data.sources.columns import as_ids
 from sasrec.data.sources.faults import told_as_data_errors
 from sasrec.data.sources.times import as_order, as_timestamps
@@ -19,7 +20,9 @@ from sasrec.data.vocabulary import Vocabulary
 from sasrec.errors import DataError
 from sasrec.model.ids import kind_of
 from sasrec.model.recommender import Recommender
+from sasrec.presets import AUTO, with_sections
 from sasrec.presets import preset as named_preset
+from sasrec.presets.auto import DataFacts, choose
 from sasrec.training.loop import train
 
 FRAME = "data frame"
@@ -28,7 +31,7 @@ COLUMNS = ["user_id", "item_id", "timestamp"]
 
 def fit(
     frame: pd.DataFrame,
-    preset: str = "default",
+    preset: str = AUTO,
     *,
     run_dir: Path | None = None,
     **overrides: object,
@@ -42,19 +45,27 @@ def fit(
         frame: one row per interaction; other columns do not matter. Timestamps are dates, epochs
             or, unless the model has a `time_bias`, any numbers that grow with time, such as
             positions; equal ones keep the order of the rows.
-        preset: a name in `sasrec.presets.PRESETS`.
+        preset: `auto`, which looks at the frame and says what it chose; a name in
+            `sasrec.presets.PRESETS`; or a file such as `shop.yaml`.
         run_dir: where progress is kept and a killed run resumes; a temporary folder by default.
         overrides: fields of `ModelConfig` and `TrainConfig` that replace the preset's.
 
     Raises:
         DataError: bad input, in one line.
     """
-    chosen = named_preset(preset, **overrides)
-    source = _source(frame, order_suffices=not chosen.model.time_bias)
+    given = named_preset("default" if preset == AUTO else preset, **overrides)
+    source = _source(frame, order_suffices=not given.model.time_bias)
     interactions = clean(source)[0].interactions
     vocabulary = Vocabulary(sorted(set(interactions["item_id"].to_pylist())))
     user_ids, histories = _pack(interactions, vocabulary)
-    training, validation = _hold_out(user_ids, histories, chosen.train.seed)
+    training, validation, repeats = _hold_out(user_ids, histories, given.train.seed)
+    chosen = given
+    if preset == AUTO:
+        timed = source.clock == "real"
+        facts = DataFacts.of(training.lengths, len(vocabulary), timed=timed, repeats=repeats)
+        choice = choose(facts, kept=with_sections(overrides))
+        print(*choice.lines(), sep="\n", file=sys.stderr)
+        chosen = choice.preset.with_overrides(**overrides)
     with tempfile.TemporaryDirectory() as temporary:
         directory = run_dir or Path(temporary)
         result = train(training, validation, vocabulary, chosen.model, chosen.train, directory)
@@ -74,6 +85,7 @@ def _source(frame: pd.DataFrame, *, order_suffices: bool) -> Source:
     with told_as_data_errors(FRAME, "give a column one type"):
         table = pa.Table.from_pandas(frame[COLUMNS], preserve_index=False)
     order = as_order(table["timestamp"]) if order_suffices else None
+    clock: Clock = "real" if order is None else "row-order"
     if order is None:
         order, _ = as_timestamps(table["timestamp"], source=FRAME, name="timestamp")
     interactions = pa.table(
@@ -86,7 +98,7 @@ def _source(frame: pd.DataFrame, *, order_suffices: bool) -> Source:
             "sequence": np.arange(len(table)),
         }
     )
-    return Source(FRAME, interactions, ITEMS.empty_table(), IMPRESSIONS.empty_table())
+    return Source(FRAME, interactions, ITEMS.empty_table(), IMPRESSIONS.empty_table(), clock)
 
 
 def _pack(interactions: pa.Table, vocabulary: Vocabulary) -> tuple[list[str], PackedSequences]:
@@ -103,8 +115,9 @@ def _pack(interactions: pa.Table, vocabulary: Vocabulary) -> tuple[list[str], Pa
 
 def _hold_out(
     user_ids: list[str], histories: PackedSequences, seed: int
-) -> tuple[PackedSequences, EvaluationSet]:
-    """Training histories without the newest event of some users, and those users to validate on."""
+) -> tuple[PackedSequences, EvaluationSet, float]:
+    """Training histories without the newest event of some users, those users to validate on, and
+    the share of their targets that they had before."""
     eligible = np.flatnonzero(histories.lengths >= 3)
     if not len(eligible):
         raise DataError(f"{FRAME}: no user has 3 events, so none can be held out for validation")
@@ -127,5 +140,6 @@ def _hold_out(
     )
     users, before = [user_ids[row] for row in rows], training.select(rows)
     seen = [item in items for item, items in zip(targets.items, before, strict=True)]
-    repeats = choose_repeats(float(np.mean(seen)), None)["allowed"]
-    return training, EvaluationSet("validation", users, before, targets, repeats)
+    share = float(np.mean(seen))
+    allowed = choose_repeats(share, None)["allowed"]
+    return training, EvaluationSet("validation", users, before, targets, allowed), share

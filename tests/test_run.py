@@ -78,6 +78,9 @@ def test_the_summary_says_what_the_run_was(site, promoted):
     assert {"popularity", "bigram Markov"} <= summary["baselines"].keys()
     assert list(summary["seconds"]) == list(STAGES)
     assert all(mib > 50 for mib in summary["peak_memory_mib"].values())
+    assert summary["preset"]["name"] == "sparse"
+    assert "given by hand: model.blocks, model.dim" in summary["preset"]["why"][-1]
+    assert summary["config"]["model"]["dropout"] == 0.5
 
 
 def test_the_last_line_says_what_happened_and_what_to_type_next(promoted):

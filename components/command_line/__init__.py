@@ -6,14 +6,22 @@ from kfp.dsl.graph_component import GraphComponent
 from components.command_line import cluster, local
 from components.command_line.check import check
 from components.command_line.exits import run_to_exit
+from components.command_line.tune import PREPARATION, TUNE_HELP, tune
 from serving.__main__ import serve
 from serving.registry.__main__ import app as registry
 
 __all__ = ["command_line", "run_to_exit"]
 
 
-def command_line(pipeline: GraphComponent) -> typer.Typer:
-    """Every command; `pipeline` is what they run, compile and submit."""
+def command_line(
+    pipeline: GraphComponent, preparation: GraphComponent | None = None
+) -> typer.Typer:
+    """Every command.
+
+    Args:
+        pipeline: what they run, compile and submit.
+        preparation: the same up to the sequences, for `tune`.
+    """
     app = typer.Typer(
         no_args_is_help=True,
         add_completion=False,
@@ -24,10 +32,12 @@ def command_line(pipeline: GraphComponent) -> typer.Typer:
     @app.callback()
     def _(context: typer.Context) -> None:
         context.obj = pipeline
+        context.meta[PREPARATION] = preparation
 
     here, there = "On this machine", "On a Kubeflow cluster"
     app.command(epilog=local.RUN_EXAMPLES, rich_help_panel=here)(local.run)
     app.command(rich_help_panel=here)(check)
+    app.command(epilog=TUNE_HELP, rich_help_panel=here)(tune)
     app.command(rich_help_panel=here)(local.settings)
     app.command(rich_help_panel=here)(local.recommend)
     app.command(rich_help_panel=here)(serve)

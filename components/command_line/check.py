@@ -9,17 +9,16 @@ import typer
 
 from components.command_line.options import Columns, DataDir, dataset_name, pairs
 from sasrec.data import sources
-from sasrec.data.cleaning import DataReport, clean
+from sasrec.data.cleaning import clean
 from sasrec.data.repeats import told
 from sasrec.data.roles import Roles
 from sasrec.data.source import Source
-from sasrec.data.splits import Split, SplitKind, split_source
+from sasrec.data.splits import Split, SplitKind, split_source, training_lengths
 from sasrec.errors import DataError
+from sasrec.presets.auto import DataFacts, choose
 
 FRACTION = 0.1
 """Of the events, that validation and test have each, as in a run."""
-SHORT_HISTORY = 20
-"""Median events of a user below which `sparse` was better on the sets that were measured."""
 
 
 def check(
@@ -51,7 +50,10 @@ def check(
     typer.echo("")
     typer.echo(_told(split, why))
     typer.echo("")
-    typer.echo(f"To run it: {_command(data, columns, split, _preset(report))}")
+    choice = choose(_facts(source, split))
+    typer.echo("\n".join(choice.lines()))
+    typer.echo("")
+    typer.echo(f"To run it: {_command(data, columns, split)}")
 
 
 def _split(source: Source) -> tuple[Split, str]:
@@ -83,16 +85,19 @@ def _told(split: Split, why: str) -> str:
     return "\n".join(lines)
 
 
-def _preset(report: DataReport) -> str:
-    return "sparse" if report.events_per_user["median"] < SHORT_HISTORY else "default"
+def _facts(source: Source, split: Split) -> DataFacts:
+    return DataFacts.of(
+        training_lengths(split, source.interactions),
+        len(split.known_items),
+        timed=source.clock == "real",
+        repeats=split.repeats["targets"] if split.repeats else None,
+    )
 
 
-def _command(data: str, columns: dict[str, str], split: Split, preset: str) -> str:
+def _command(data: str, columns: dict[str, str], split: Split) -> str:
     words = ["python", "pipeline.py", "run", "--dataset", data]
     for name, column in columns.items():
         words += ["--column", f"{name}={column}"]
     if split.kind != "global-time":
         words += ["--split", split.kind]
-    if preset != "default":
-        words += ["--preset", preset]
     return shlex.join(words)

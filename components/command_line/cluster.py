@@ -53,6 +53,7 @@ from components.runners.pod_reasons import why_failed
 from components.support.run_identity import MOMENT, RUN_ID
 from sasrec.errors import SettingsError
 from sasrec.gates import DEFAULT_GATES
+from sasrec.presets.auto import AUTO
 
 CLUSTER_HELP = """
 The endpoint and who we are: `KF_PIPELINES_ENDPOINT`, `KF_PIPELINES_NAMESPACE`, and
@@ -79,7 +80,7 @@ def compile_(
     data_dir: DataDir = None,
     column: Columns = None,
     split: Split = SplitKind.GLOBAL_TIME,
-    preset: Preset = "default",
+    preset: Preset = AUTO,
     set_: Overrides = None,
     gates: Gates = DEFAULT_GATES,
     platform: Platform = DEFAULT_PLATFORM,
@@ -113,7 +114,7 @@ def submit(
     data_dir: DataDir = None,
     column: Columns = None,
     split: Split = SplitKind.GLOBAL_TIME,
-    preset: Preset = "default",
+    preset: Preset = AUTO,
     set_: Overrides = None,
     refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
@@ -150,7 +151,7 @@ def schedule(
     data_dir: DataDir = None,
     column: Columns = None,
     split: Split = SplitKind.GLOBAL_TIME,
-    preset: Preset = "default",
+    preset: Preset = AUTO,
     set_: Overrides = None,
     refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,

@@ -1,7 +1,6 @@
 """The commands that work on this machine: run the pipeline, list its settings."""
 
 import json
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -22,12 +21,14 @@ from components.command_line.options import (
     Split,
     SplitKind,
     configuration,
+    home_folder,
 )
 from components.command_line.outputs import require_writable
 from components.runners.local import new_run_id, run_local
 from components.support.settings import describe_settings
-from sasrec.errors import DataError, SettingsError
+from sasrec.errors import DataError
 from sasrec.gates import DEFAULT_GATES
+from sasrec.presets.auto import AUTO, Choice
 from serving.schemas import MAX_K
 from serving.settings import load_settings
 
@@ -51,7 +52,7 @@ def run(
     data_dir: DataDir = None,
     column: Columns = None,
     split: Split = SplitKind.GLOBAL_TIME,
-    preset: Preset = "default",
+    preset: Preset = AUTO,
     set_: Overrides = None,
     refresh: Refresh = False,
     gates: Gates = DEFAULT_GATES,
@@ -69,7 +70,7 @@ def run(
     if dataset is None and home is None:
         dataset = "simulated"
     config = configuration(dataset, data_dir, column, split, preset, set_, gates, refresh)
-    home = _folder(home) if home else Path("var") / config.site
+    home = home_folder(home) if home else Path("var") / config.site
     if json_:
         require_writable("--json", json_)
     run_dir = run_dir or Path("runs") / new_run_id(config.site if dataset else home.name)
@@ -79,6 +80,8 @@ def run(
     if reason := summary.get("nothing_new"):
         typer.echo(f"nothing new in {home}: {reason}; nothing was deployed")
         return
+    if summary["preset"]:
+        typer.echo("\n".join(Choice.of(summary["preset"]).lines()))
     _say_outcome(summary, home, run_dir)
     if not summary["deployed"]:
         raise typer.Exit(EXIT_HELD)
@@ -96,19 +99,10 @@ def recommend(
     from serving.offline import write_lists  # PyTorch, which the other commands do not wait for
 
     require_writable("--output", output)
-    serving = load_settings().model_copy(update={"home": _folder(home)})
+    serving = load_settings().model_copy(update={"home": home_folder(home)})
     plan = write_lists(serving, output, k=k, users=None if users is None else _lines(users))
     version = f"version {plan.model_version}, histories until {plan.as_of}"
     typer.echo(f"{plan.users:,} lists of {version}: {output}")
-
-
-def _folder(home: Path) -> Path:
-    if re.match(r"\w+:/", str(home)):
-        raise SettingsError(
-            f"--home {home}: must be a folder; SASREC_LAKE_URL and SASREC_MODELS_URL put data and "
-            "models into a bucket"
-        )
-    return home
 
 
 def _lines(path: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """What the commands' options are called and mean, and the configuration that they make."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,8 +38,9 @@ Split = Annotated[SplitKind, typer.Option(help="How time is cut into train, vali
 Preset = Annotated[
     str,
     typer.Option(
-        help="Named model and training settings: default; sparse for a handful of events a user "
-        "over many items; large for a GPU; paper, bpr as published."
+        help="Model and training settings: auto looks at the data and says what it chose, default "
+        "or sparse (a handful of events a user over many items); large for a GPU; paper, bpr as "
+        "published; or a file such as shop.yaml, made by tune or by hand."
     ),
 ]
 Overrides = Annotated[
@@ -91,6 +93,16 @@ def configuration(
         sections["refresh"] = {"enabled": True}
         sections["split"] |= {"validation_fraction": 0.1, "test_fraction": 0.4}
     return build_config(preset, overrides or [], sections, gates)
+
+
+def home_folder(home: Path) -> Path:
+    """Raises: SettingsError: it is an address and not a folder."""
+    if re.match(r"\w+:/", str(home)):
+        raise SettingsError(
+            f"--home {home}: must be a folder; SASREC_LAKE_URL and SASREC_MODELS_URL put data and "
+            "models into a bucket"
+        )
+    return home
 
 
 def dataset_name(dataset: str | None) -> str | None:

@@ -66,6 +66,26 @@ def run_local(
         Interrupted: Ctrl-C or SIGTERM.
     """
     home, run_dir = home.resolve(), run_dir.resolve()
+    succeeded = run_stages(pipeline, config, home, run_dir, console)
+    write_outcome(home, run_dir)
+    if not succeeded:
+        raise_failure(run_dir)
+    if reason := nothing_new(run_dir):
+        return {"run": run_dir.name, "nothing_new": reason, "deployed": False}
+    config = RunConfig.parse((run_dir / "config.json").read_text())
+    evaluation = Evaluation.load(run_dir / "evaluation")
+    return write_summary(config, evaluation, run_dir)
+
+
+def run_stages(
+    pipeline: GraphComponent, config: RunConfig, home: Path, run_dir: Path, console: Console
+) -> bool:
+    """Run the stages of `pipeline` under the site's lease; whether every one succeeded.
+
+    Raises:
+        SettingsError, DataError, StageFailed, Interrupted: as `run_local`.
+    """
+    home, run_dir = home.resolve(), run_dir.resolve()
     for folder in (home, run_dir / "stages"):
         _require_writable(folder)
     for record in (run_dir / "stages").iterdir():
@@ -81,19 +101,11 @@ def run_local(
 
     try:
         with held(home, str(run_dir), end), _ended_with_us():
-            failed = not _execute(pipeline, config, home, run_dir, console)
+            return _execute(pipeline, config, home, run_dir, console)
     except KeyboardInterrupt:
         if taken_over:
             raise StageFailed(str(taken_over[0])) from None
         raise Interrupted from None
-    write_outcome(home, run_dir)
-    if failed:
-        _raise_failure(run_dir)
-    if reason := nothing_new(run_dir):
-        return {"run": run_dir.name, "nothing_new": reason, "deployed": False}
-    config = RunConfig.parse((run_dir / "config.json").read_text())
-    evaluation = Evaluation.load(run_dir / "evaluation")
-    return write_summary(config, evaluation, run_dir)
 
 
 def _execute(
@@ -174,7 +186,13 @@ def _require_writable(folder: Path) -> None:
         ) from None
 
 
-def _raise_failure(run_dir: Path) -> None:
+def raise_failure(run_dir: Path) -> None:
+    """Raise what ended a run, as the stage that failed recorded it.
+
+    Raises:
+        DataError: a stage refused its input.
+        StageFailed: a stage crashed.
+    """
     for name, record in read_stages(run_dir).items():
         if "error" in record:
             raise DataError(record["error"])

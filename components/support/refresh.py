@@ -27,6 +27,7 @@ def as_the_champion(config: str, home: Path) -> str:
     settings: dict[str, Any] = json.loads(config)
     if recipe := made.get("recipe"):
         settings |= {"model": recipe["model"], "train": recipe["train"]}
+        settings.pop("auto", None)
         settings["trend"] = recipe.get("trend", NO_TREND.model_dump())
     if "event_roles" in made:
         settings["events"]["roles"] = made["event_roles"]

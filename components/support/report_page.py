@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from components.support.auto_preset import chosen_for
 from components.support.settings import RunConfig
 from sasrec.evaluation.result import Evaluation
 from sasrec.gates import Verdict
@@ -30,6 +31,7 @@ def write_report(
     """
     title = f"{run.site}: {refit['verdict']['decision'] if refit else decision.decision}"
     try:
+        choice = chosen_for(run_dir)
         epochs = (run_dir / "train.jsonl").read_text().splitlines()
         page = render_report(
             measured,
@@ -37,6 +39,7 @@ def write_report(
             title=title,
             training=[json.loads(line) for line in epochs],
             data=json.loads((run_dir / "data.json").read_text()),
+            facts=None if choice is None else {"Preset": f"{choice.name}; {'; '.join(choice.why)}"},
             refit=refit,
         )
     except Exception:  # whatever it is, the verdict stands

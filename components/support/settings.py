@@ -1,9 +1,8 @@
 """The typed configuration of one pipeline run, checked before anything runs."""
 
-import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
 from feature_repo.event_times import RETENTION
 from sasrec.data.repeats import Repeats
@@ -26,7 +24,8 @@ from sasrec.data.splits import SplitKind
 from sasrec.errors import SettingsError, first_problem
 from sasrec.gates import DEFAULT_GATES, GateConfig
 from sasrec.model.config import ModelConfig
-from sasrec.presets import PRESETS
+from sasrec.overrides import assigned, checked, keys_of
+from sasrec.presets import AUTO, named
 from sasrec.scoring.trend_config import TrendConfig
 from sasrec.training.config import TrainConfig
 
@@ -155,6 +154,15 @@ class RefreshConfig(_Section):
     epochs: int = Field(default=5, ge=1, description="upper bound; validation chooses")
 
 
+class AutoConfig(_Section):
+    """`--preset auto`: the run's data choose the preset."""
+
+    enabled: bool = Field(default=False, description="until a stage that sees the data has chosen")
+    kept: tuple[str, ...] = Field(
+        default=(), description="settings that were given by hand, which stay"
+    )
+
+
 class RunConfig(_Section):
     """Everything that decides the result of a run."""
 
@@ -162,6 +170,7 @@ class RunConfig(_Section):
     events: EventsConfig = EventsConfig()
     split: SplitConfig = SplitConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    auto: AutoConfig = AutoConfig()
     model: ModelConfig
     train: TrainConfig
     trend: TrendConfig = TrendConfig()
@@ -218,16 +227,12 @@ def build_config(
     Raises:
         SettingsError: an unknown preset or key (the nearest is named), or a value out of bounds.
     """
-    if preset not in PRESETS:
-        raise SettingsError(f"preset '{preset}' is unknown{_nearest(preset, PRESETS)}")
-    chosen = PRESETS[preset]
     values: dict[str, Any] = {
         "data": {},
         "events": {},
         "split": {},
         "evaluation": {},
-        "model": chosen.model.model_dump(),
-        "train": chosen.train.model_dump(),
+        **named("default" if preset == AUTO else preset).model_dump(),
         "trend": {},
         "gates": GateConfig.load(gates).model_dump(),
         "refit": {},
@@ -235,60 +240,52 @@ def build_config(
     }
     for section, fields in (sections or {}).items():
         values[section].update(fields)
+    given = parsed_overrides(overrides)
+    if preset == AUTO:
+        values["auto"] = {"enabled": True, "kept": tuple(k for k in given if of_preset(k))}
+    return checked(RunConfig, assigned(values, given, SETTINGS))
+
+
+def parsed_overrides(overrides: Iterable[str], option: str = "--set") -> dict[str, Any]:
+    """`section.field=value` by key, the values read as YAML.
+
+    Raises:
+        SettingsError: one is not of that form.
+    """
+    given = {}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
-            raise SettingsError(f"--set '{override}' is not of the form section.field=value")
-        _assign(values, key.strip(), _parsed(text, override))
-    try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(": ".join(first_problem(error))) from None
+            raise SettingsError(f"{option} '{override}' is not of the form section.field=value")
+        given[key.strip()] = _parsed(text, f"{option} '{override}'")
+    return given
 
 
-def _parsed(text: str, override: str) -> Any:
+def of_preset(key: str) -> bool:
+    """Whether a setting is one that presets have."""
+    return key.startswith(("model.", "train."))
+
+
+def _parsed(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "not YAML"
-        raise SettingsError(f"--set '{override}': {problem}") from None
-
-
-def _assign(values: dict[str, Any], key: str, value: Any) -> None:
-    section, _, path = key.partition(".")
-    known = [f"{name}.{field}" for name, field, _ in _settings()]
-    top = f"{section}.{path.split('.')[0]}"
-    if top not in known:
-        raise SettingsError(f"setting '{key}' is unknown{_nearest(key, known)}")
-    *parents, last = path.split(".")
-    target = values[section]
-    for parent in parents:
-        target = target.setdefault(parent, {})
-    target[last] = value
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    choices = list(known)
-    matches = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    if matches:
-        return f"; did you mean '{matches[0]}'?"
-    return f"; known: {', '.join(choices)}"
+        raise SettingsError(f"{where}: {problem}") from None
 
 
 def describe_settings() -> str:
     """One line per setting, with its default and meaning."""
     config = build_config()
     lines = []
-    for section, field, info in _settings():
+    for key in SETTINGS:
+        section, field = key.split(".")
         default = getattr(getattr(config, section), field)
-        lines.append(f"{section}.{field} = {json.dumps(default, default=str)}  {info.description}")
+        info = RunConfig.model_fields[section].annotation.model_fields[field]  # type: ignore[union-attr]
+        lines.append(f"{key} = {json.dumps(default, default=str)}  {info.description}")
     return "\n".join(lines)
 
 
-def _settings() -> Iterator[tuple[str, str, FieldInfo]]:
-    """Section, field and description of all that `--set` can change; gates have their own file."""
-    sections = ("data", "events", "split", "evaluation", "model", "train", "trend")
-    for section in (*sections, "refit", "refresh"):
-        model = RunConfig.model_fields[section].annotation
-        for field, info in model.model_fields.items():  # type: ignore[union-attr]
-            yield section, field, info
+_SECTIONS = ("data", "events", "split", "evaluation", "model", "train", "trend")
+SETTINGS = keys_of(RunConfig, (*_SECTIONS, "refit", "refresh"))
+"""All that `--set` can change; gates have their own file."""

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from components.support.auto_preset import chosen_for
 from components.support.fingerprint import code_version
 from components.support.outcome_metrics import REFIT
 from components.support.settings import RunConfig
@@ -26,10 +27,12 @@ def write_summary(config: RunConfig, evaluation: Evaluation, run_dir: Path) -> d
             "decision": refit["refit"]["verdict"]["decision"],
             "summary": f"the refit: {refit['refit']['verdict']['summary']}",
         }
+    choice = chosen_for(run_dir)
     summary = {
         "run": run_dir.name,
         "dataset": config.data.dataset or config.site,
         "data": json.loads((run_dir / "data.json").read_text()),
+        "preset": choice and choice.to_dict(),
         "training": json.loads((run_dir / "training.json").read_text()),
         "split": evaluation.protocol.split,
         "protocol": str(evaluation.protocol),

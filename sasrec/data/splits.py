@@ -257,6 +257,20 @@ def leave_one_out(interactions: pa.Table) -> Split:
     return _split("leave-one-out", cutoffs, targets, interactions["item_id"], None, None, counts)
 
 
+def training_lengths(split: Split, interactions: pa.Table) -> np.ndarray:
+    """(B,) int64, how many events each training history has.
+
+    Args:
+        interactions: that were split.
+    """
+    cutoffs = split.cutoffs.filter(pc.equal(split.cutoffs["fold"], "train"))
+    events = interactions.select(["user_id", "timestamp"])
+    events = events.join(cutoffs.drop_columns(["fold"]), "user_id", join_type="inner")
+    learned = events.filter(pc.less(events["timestamp"], events["cutoff"]))
+    counted = learned.group_by("user_id").aggregate([("timestamp", "count")])
+    return counted["timestamp_count"].to_numpy()
+
+
 @dataclass(frozen=True)
 class _History:
     """Cleaned interactions as arrays: U users in order, N events grouped by user, oldest first."""

@@ -103,6 +103,35 @@ def reliability(predicted: Sequence[float], observed: Sequence[float]) -> str:
         return figure.svg
 
 
+def tuning(
+    importances: Mapping[str, float], trials: Sequence[tuple[Mapping[str, Any], float]]
+) -> str:
+    """What mattered in a search: the share of each setting, and each trial by the largest three.
+
+    Args:
+        importances: share of each setting, largest first.
+        trials: settings and validation NDCG@10 of each.
+    """
+    shown = list(importances)[:3] or list(trials[0][0])[:3]
+    rows = 1 + len(shown)
+    with _svg("What mattered in the search for settings", 1.6 * rows) as figure:
+        axes = figure.add_subplot(rows, 1, 1)
+        names = list(importances)[::-1]
+        axes.barh(names, [importances[name] for name in names], color=ACCENT)
+        axes.set_xlabel("importance" if names else "importance: too few trials to say")
+        axes.tick_params(axis="y", labelsize=9)
+        for place, name in enumerate(shown, start=2):
+            axes = figure.add_subplot(rows, 1, place)
+            points = sorted((settings[name], score) for settings, score in trials)
+            values = [value for value, _ in points]
+            if isinstance(values[0], bool) or len(set(values)) < 5:
+                values = [str(value) for value in values]
+            axes.plot(values, [score for _, score in points], "o", color=ACCENT, alpha=0.7)
+            axes.set_xlabel(name)
+            axes.set_ylabel("NDCG@10")
+        return figure.svg
+
+
 def _forest(axes: Axes, labels: Sequence[str], intervals: Sequence[Interval]) -> None:
     places = np.arange(len(labels))[::-1]
     bounds = np.array([[i.low, i.value, i.high] for i in intervals])

@@ -9,7 +9,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -73,6 +73,7 @@ def train(
     weights: np.ndarray | None = None,
     warm_start: Recommender | None = None,
     item_features: ItemFeatures | None = None,
+    stop: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> TrainResult:
     """Train until validation NDCG@10 stops rising, and return the best epoch's model.
 
@@ -92,6 +93,8 @@ def train(
             mean of one. All one if both are absent.
         item_features: what ranks items without interactions; needs `feature_buckets`.
         warm_start: begin from this model's weights; items it knows keep what it learned.
+        stop: asked after each epoch with its record, as in `train.jsonl`; true ends the training
+            there, for a search that has seen enough.
 
     Raises:
         DataError: no user to learn from or to validate on, items outside the vocabulary, a
@@ -145,7 +148,7 @@ def train(
             },
         )
         trainer.resume()
-        return trainer.run()
+        return trainer.run(stop)
 
 
 @dataclass
@@ -199,8 +202,8 @@ class _Trainer:
                 self.average.load_state_dict(saved.average)
             checkpoint.restore_optimiser(self.model, self.optimiser, saved.optimiser)
 
-    def run(self) -> TrainResult:
-        """Epochs until the last, or until patience ends."""
+    def run(self, stop: Callable[[Mapping[str, Any]], bool] | None) -> TrainResult:
+        """Epochs until the last, until patience ends, or until `stop` says so."""
         progress = self.progress
         if not self.config.epochs and self.validation is not None:
             progress.best_ndcg = self._validate(self.validation)["ndcg@10"]
@@ -216,6 +219,8 @@ class _Trainer:
                 self._train_epoch(log, terminated)
                 self._close_epoch(log)
                 self._save_if_due()
+                if stop is not None and stop(progress.history[-1]):
+                    break
         self._save()
         self.average.load_state_dict(self.best_weights)
         return TrainResult(

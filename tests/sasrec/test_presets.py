@@ -27,12 +27,12 @@ def test_overrides_reach_both_halves():
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("fast", {}, "unknown preset 'fast'"),
-        ("default", {"width": 3}, "unknown field 'width'"),
-        ("default", {"max_length": 1}, "field 'max_length'"),
-        ("default", {"dropout": 1.0}, "field 'dropout'"),
-        ("default", {"learning_rate": float("nan")}, "field 'learning_rate'"),
-        ("default", {"loss": "hinge"}, "field 'loss'"),
+        ("fast", {}, "preset 'fast' is unknown; did you mean"),
+        ("default", {"width": 3}, "setting 'width' is unknown"),
+        ("default", {"max_length": 1}, r"model\.max_length: "),
+        ("default", {"dropout": 1.0}, r"model\.dropout: "),
+        ("default", {"learning_rate": float("nan")}, r"train\.learning_rate: "),
+        ("default", {"loss": "hinge"}, r"train\.loss: "),
         ("default", {"dim": 50, "heads": 3}, "heads=3 must divide dim=50"),
         ("default", {"dim": 512, "heads": 2}, "heads=2 of dim=512 are 256 wide"),
     ],

@@ -40,6 +40,7 @@ def test_a_shop_is_told_from_rows_to_the_command(tmp_path):
     assert "0.0% of the targets are items that their user had before" in told
     assert "Split global-time (times are known)" in told
     assert told.strip().endswith(f"run --dataset '{shop}' --column user_id=customer")
+    assert "preset auto: default with model.dropout=0.3\n" in told
     assert list(tmp_path.iterdir()) == [shop]
 
 
@@ -51,7 +52,7 @@ def test_what_stands_out_is_named(tmp_path):
     told = said(again)
     assert "100.0% of the targets are items that their user had before" in told
     assert "events lie in the future, the last by 9.0 hours" in told
-    assert told.strip().endswith("--preset sparse")
+    assert "preset auto: sparse\nhalf of 50 users have at most 8 events to learn from" in told
 
 
 def test_one_moment_for_all_is_split_by_user(tmp_path):

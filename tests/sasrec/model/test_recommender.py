@@ -167,13 +167,24 @@ def test_fit_on_a_frame_then_recommend_save_and_load(tmp_path):
 
 
 def test_a_frame_may_have_an_order_in_place_of_times():
-    times, once = frame(), SMALL | {"epochs": 1}
+    times, once = frame(), SMALL | {"epochs": 1, "preset": "default"}
     order = times.assign(
         timestamp=np.arange(len(times)) - 7, price=[1.5, *["free"] * (len(times) - 1)]
     )
     assert sasrec.fit(order, **once).recommend("u3") == sasrec.fit(times, **once).recommend("u3")
     with pytest.raises(DataError, match="'timestamp' at row 0 looks like a time before 1970"):
         sasrec.fit(order, time_bias=True, **once)
+
+
+def test_the_frame_chooses_the_preset_and_says_why(capsys):
+    times = frame(users=20)
+    model = sasrec.fit(times, dim=16, epochs=1).model.config
+    assert (model.dim, model.dropout, model.time_bias) == (16, 0.5, True)
+    said = capsys.readouterr().err
+    assert "preset auto: sparse" in said
+    assert "given by hand: model.dim, train.epochs" in said
+    order = times.assign(timestamp=range(len(times)))
+    assert not sasrec.fit(order, dim=16, epochs=1).model.config.time_bias
 
 
 @pytest.mark.parametrize(

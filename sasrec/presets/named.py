@@ -1,41 +1,8 @@
-"""Named pairs of model and training settings."""
+"""The presets that have a name."""
 
-from typing import Any
-
-from pydantic import ValidationError
-
-from sasrec.errors import DataError, SettingsError, first_problem
 from sasrec.model.config import ModelConfig
-from sasrec.section import Section
+from sasrec.presets.settings import Preset
 from sasrec.training.config import TrainConfig
-
-
-class Preset(Section):
-    """A named pair of model and training settings."""
-
-    model: ModelConfig
-    train: TrainConfig
-
-    def with_overrides(self, **fields: object) -> "Preset":
-        """This preset with fields of either half replaced, checked as if written by hand.
-
-        Raises:
-            DataError: an unknown field or a value out of bounds, named in one line.
-        """
-        unknown = fields.keys() - ModelConfig.model_fields.keys() - TrainConfig.model_fields.keys()
-        if unknown:
-            known = sorted(ModelConfig.model_fields.keys() | TrainConfig.model_fields.keys())
-            raise DataError(f"config: unknown field '{min(unknown)}'; known fields are {known}")
-        halves: dict[str, Any] = {}
-        for name, half in (("model", self.model), ("train", self.train)):
-            own = {k: v for k, v in fields.items() if k in type(half).model_fields}
-            try:
-                halves[name] = type(half)(**{**half.model_dump(), **own})
-            except ValidationError as error:
-                field, message = first_problem(error)
-                raise SettingsError(f"config: field '{field or name}': {message}") from None
-        return Preset(**halves)
-
 
 # Kang & McAuley 2018, section IV: 2 blocks, 1 head, d = 50, ReLU, BCE with one negative, dropout .2
 # on MovieLens; the norm is applied to a block's input.
@@ -94,14 +61,3 @@ PRESETS: dict[str, Preset] = {
         train=TrainConfig(whole_histories=True, weight_decay=0.3),
     ),
 }
-
-
-def preset(name: str, **overrides: object) -> Preset:
-    """The preset `name` with single fields replaced.
-
-    Raises:
-        DataError: an unknown preset or field, or a value out of bounds.
-    """
-    if name not in PRESETS:
-        raise DataError(f"config: unknown preset '{name}'; known presets are {sorted(PRESETS)}")
-    return PRESETS[name].with_overrides(**overrides)

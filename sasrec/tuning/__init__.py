@@ -1,0 +1,1 @@
+"""A search for settings: Optuna over the typed configuration, judged by validation alone."""
