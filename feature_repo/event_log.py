@@ -29,6 +29,8 @@ from sasrec.errors import DataError
 ABANDONED_SECONDS = 300.0
 """After which silence a segment of another host has no writer; a writer touches it far oftener."""
 FORGOTTEN = "forgotten.json"
+UNCUT = "forgotten-uncut.txt"
+"""Names of segments that may still hold records of forgotten users."""
 
 
 def read_log(folder: Path) -> Iterator[Record]:
@@ -145,14 +147,33 @@ def forget(folder: Path, user_id: str) -> int:
     """Hide a user's records from all readers, and cut those of all forgotten users out.
 
     Returns:
-        How many segments are still being written: they are cut when one is forgotten later.
+        How many segments are still being written: `cut_left` cuts them once they are not.
     """
     folder.mkdir(parents=True, exist_ok=True)
     forgotten = _read_forgotten(folder) | {_digest(user_id): time.time_ns() // 1000}
     replacement = folder / f"{FORGOTTEN}.new"
     replacement.write_bytes(orjson.dumps(forgotten))
     replacement.replace(folder / FORGOTTEN)
-    return sum(not _cut(segment, forgotten) for segment in segments(folder))
+    return _cut_all(folder, segments(folder), forgotten)
+
+
+def cut_left(folder: Path) -> int:
+    """Cut what `forget` could not, as a writer held it; returns how many segments that still are.
+
+    The next run does, before it reads the log.
+    """
+    names = folder / UNCUT
+    left = names.read_text().splitlines() if names.exists() else []
+    there = [folder / name for name in left if (folder / name).exists()]
+    return _cut_all(folder, there, _read_forgotten(folder)) if left else 0
+
+
+def _cut_all(folder: Path, some: list[Path], forgotten: dict[str, int]) -> int:
+    left = [segment.name for segment in some if not _cut(segment, forgotten)]
+    unfinished = folder / f"{UNCUT}.new"
+    unfinished.write_text("".join(f"{name}\n" for name in left))
+    unfinished.replace(folder / UNCUT)
+    return len(left)
 
 
 def _cut(segment: Path, forgotten: dict[str, int]) -> bool:
