@@ -102,6 +102,7 @@ def live(folder: Path, form: Form, plan: Plan, seed: int) -> Life:
     with life.serve(watch=plan.watched):
         for day in range(plan.size.days):
             live_day(life, day, SCHEDULES[form].get(day, {}), refreshed=plan.refreshed)
+    life.close()
     return life
 
 

@@ -220,7 +220,6 @@ class Life:
         name = f"night-{day:02d}"
         figures = lived(self, name)
         figures["disk"] = self.site.sizes()
-        figures["temporary"] = sorted(path.name for path in self.site.temporary.iterdir())
         figures["counts"] = self.counts()
         figures["workers"] = self.workers()
         self.note(f"day {day} night", figures, kind="night", day=day)
@@ -230,6 +229,13 @@ class Life:
         name = f"refresh-{day:02d}-{number}"
         figures = self.night(name, "--refresh")
         self.note(f"day {day} refresh {number}", figures, kind="refresh", day=day)
+
+    def close(self) -> None:
+        """The service has ended: look at what is left, and where forgotten users still are."""
+        left = sorted(path.name for path in self.site.temporary.iterdir())
+        traces = {user: self.site.places_of(user) for user in sorted(self.forgotten)}
+        self._watch = None
+        self.note("closing", {"temporary": left, "traces": traces}, kind="closing")
 
     # -- what it costs and what grows --------------------------------------------------------------
 

@@ -41,6 +41,7 @@ def summarise(steps: Iterable[Step], *, rounds_a_day: int) -> dict[str, Any]:
         "memory": _memory(nights, runs),
         "bill": _bill(rounds, runs, nights),
         "alerts": _alerts(steps),
+        "left": next((step for step in steps if step["kind"] == "closing"), {}),
     }
 
 
@@ -80,7 +81,9 @@ def lines(summary: dict[str, Any]) -> list[str]:
             "day in the second half: "
             + ", ".join(f"{part} {slope:+.2f}" for part, slope in disk["mib_per_day_of"].items())
         )
-        said.append(f"left in the temporary folder: {disk['temporary'] or 'nothing'}")
+        said.append(
+            f"left in the temporary folder: {summary['left'].get('temporary') or 'nothing'}"
+        )
         said.append(
             f"memory: {memory['worker_mib_per_day']:+.2f} MiB a day and worker, at most "
             f"{memory['worker_mib']:.0f}; runs at most {memory['run_mib']:.0f}"
@@ -104,7 +107,8 @@ def promises(summary: dict[str, Any]) -> dict[str, bool]:
         "nobody was shown what they dislike": requests["disliked_shown"] == 0,
         "nothing withdrawn was shown": requests["withdrawn_shown"] == 0,
         "no run failed": runs["failed"] == 0,
-        "nothing is left in the temporary folder": not summary["disk"].get("temporary"),
+        "nothing is left in the temporary folder": not summary["left"].get("temporary"),
+        "a forgotten user is in no file": not any(summary["left"].get("traces", {}).values()),
     } | {
         f"{m['misfortune']}: {what}": kept
         for m in summary["misfortunes"]
@@ -162,7 +166,7 @@ def _outcomes(runs: list[Step]) -> dict[str, Any]:
 def _misfortunes(steps: list[Step]) -> list[Step]:
     kept = (
         "step", "misfortune", "promises", "seconds_to_recover", "load_lists", "load_failed",
-        "load_degraded", "killed_in", "reason", "refused_with", "left", "warm_start",
+        "load_degraded", "killed_in", "reason", "refused_with", "warm_start",
     )  # fmt: skip
     return [
         {name: step[name] for name in kept if name in step}
@@ -230,7 +234,6 @@ def _disk(nights: list[Step]) -> dict[str, Any]:
         "mib_per_day": sum(slopes.values()),
         "mib_per_day_of": slopes,
         "counts": [night["counts"] for night in nights],
-        "temporary": nights[-1]["temporary"],
     }
 
 

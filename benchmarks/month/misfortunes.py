@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -159,7 +158,6 @@ def forgotten(life: Life) -> Figures:
         "visits": visits,
         "misfortune": "forgotten",
         "forgotten": user,
-        "left": places_of(life, user),
         "promises": {"the command says that nothing is left": ended.status == 0},
     }
 
@@ -325,25 +323,6 @@ BY_NIGHT: dict[str | None, Callable[[Life, str], Figures]] = {
 
 
 # -- looking ---------------------------------------------------------------------------------------
-
-
-def places_of(life: Life, user: str) -> list[str]:
-    """Files of the site's home and runs that can be read and name a user."""
-    found = []
-    for folder in (life.site.home, life.site.runs, life.site.temporary):
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and _names(path, user):
-                found.append(str(path.relative_to(life.folder)))
-    return found
-
-
-def _names(path: Any, user: str) -> bool:
-    content = path.read_bytes()
-    if content[:4] == b"PAR1" and content[-4:] == b"PAR1":
-        table = pq.read_table(path)
-        texts = [c for c in table.columns if pa.types.is_string(c.type)]
-        return any(user in column.to_pylist() for column in texts)
-    return user.encode() in content
 
 
 def _until(reached: Callable[[], bool], what: str) -> None:

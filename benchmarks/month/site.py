@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from benchmarks.month.clock import ShopClock
 from serving.registry import ModelStore
 from serving.release.lifetime import end_with_parent
@@ -149,12 +152,29 @@ class MonthSite:
         records = (self.runs / name / "stages").glob("*.json")
         return {path.stem: json.loads(path.read_text()) for path in records}
 
+    def places_of(self, user: str) -> list[str]:
+        """Files of home, runs and temporary folder that hold a user's id, readable or not."""
+        return [
+            str(path.relative_to(self.folder))
+            for folder in (self.home, self.runs, self.temporary)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and _names(path, user)
+        ]
+
     def sizes(self) -> dict[str, int]:
         """Bytes of each part of the disk that the month fills; a file of two names counts once."""
         parts = {path.name: path for path in self.home.iterdir() if path.is_dir()}
         parts |= {"runs": self.runs, "tmp": self.temporary}
         seen: set[int] = set()
         return {name: _size(path, seen) for name, path in sorted(parts.items())}
+
+
+def _names(path: Path, user: str) -> bool:
+    content = path.read_bytes()
+    if content[:4] == b"PAR1" == content[-4:]:
+        columns = pq.read_table(path).columns
+        return any(user in c.to_pylist() for c in columns if pa.types.is_string(c.type))
+    return user.encode() in content
 
 
 def _size(folder: Path, seen: set[int]) -> int:
