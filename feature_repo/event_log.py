@@ -12,6 +12,8 @@ or touched for `ABANDONED_SECONDS` of the volume's own time.
 """
 
 import fcntl
+import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +31,8 @@ from sasrec.errors import DataError
 ABANDONED_SECONDS = 300.0
 """After which silence a segment of another host has no writer; a writer touches it far oftener."""
 FORGOTTEN = "forgotten.json"
+APPLIED = ".applied"
+"""Of the file beside a segment whose events are all in the online history."""
 UNCUT = "forgotten-uncut.txt"
 """Names of segments that may still hold records of forgotten users."""
 
@@ -124,9 +128,14 @@ def host_of(segment: Path) -> str:
 
 @contextmanager
 def finished(segment: Path) -> Iterator[BinaryIO | None]:
-    """The file of a segment, to be read and changed here alone; None while it has a writer."""
+    """The file of a segment, to be read and changed here alone; None if it has a writer or is gone."""
     # For writing: NFS gives exclusive locks on nothing else.
-    with segment.open("r+b") as file:
+    try:
+        opened = segment.open("r+b")
+    except FileNotFoundError:  # a run dropped it meanwhile
+        yield None
+        return
+    with opened as file:
         own = host_of(segment) == this_host()
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -168,6 +177,32 @@ def cut_left(folder: Path) -> int:
     return _cut_all(folder, there, _read_forgotten(folder)) if left else 0
 
 
+def drop_read(
+    folder: Path, read: Mapping[str, tuple[int, int]], *, written_before: float
+) -> list[str]:
+    """Remove the segments that nobody writes, or has still to read, and that are old.
+
+    Args:
+        read: of each segment, the bytes that were read; the second counts.
+        written_before: seconds since the epoch.
+
+    Returns:
+        Their names.
+    """
+    gone = []
+    for segment in segments(folder):
+        with finished(segment) as file:
+            if file is None:
+                continue
+            found = os.fstat(file.fileno())
+            _, end = read.get(segment.name, (0, 0))
+            if end >= found.st_size and found.st_mtime < written_before:
+                segment.unlink()
+                segment.with_suffix(APPLIED).unlink(missing_ok=True)
+                gone.append(segment.name)
+    return gone
+
+
 def _cut_all(folder: Path, some: list[Path], forgotten: dict[str, int]) -> int:
     left = [segment.name for segment in some if not _cut(segment, forgotten)]
     unfinished = folder / f"{UNCUT}.new"
@@ -190,6 +225,7 @@ def _cut(segment: Path, forgotten: dict[str, int]) -> bool:
         if after != before:
             replacement = segment.with_suffix(".new")
             replacement.write_bytes(b"".join(after) + content[whole_bytes(content) :])
+            shutil.copystat(segment, replacement)  # as old as it was
             replacement.replace(segment)
         return True
 

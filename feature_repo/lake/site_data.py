@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from feature_repo.event_log import cut_left
+from feature_repo.event_log import cut_left, drop_read
 from feature_repo.lake.clean import Window, clean, from_microseconds, microseconds
 from feature_repo.lake.engine import DuckDB, Engine
 from feature_repo.lake.imports import import_dataset
@@ -69,6 +69,7 @@ def take_all_in(
         )
     intake = take_in(lake, log, now=now, retention=retention)
     lake.drop_days_before(_oldest_day(lake, retention))
+    drop_read(log, lake.state.segments, written_before=now.timestamp() - retention.total_seconds())
     added = {
         "imported": imported.added if imported else 0,
         "logged": recovered.events + intake.events,
