@@ -19,6 +19,7 @@ from benchmarks.month.clock import ShopClock
 from benchmarks.month.life import Life
 from benchmarks.month.lines import lines, promises, summarise
 from benchmarks.month.misfortunes import BY_DAY, BY_NIGHT
+from benchmarks.month.plot import draw
 from benchmarks.month.shop import Shop, Size
 from benchmarks.month.site import MonthSite
 from benchmarks.provenance import provenance
@@ -135,6 +136,7 @@ def month(
     summary = summarise(life.steps.values(), rounds_a_day=plan.size.ticks)
     result = summary | {"seed": seed, "schedule": schedule, "provenance": provenance()}
     (folder / "summary.json").write_text(json.dumps(result, indent=1) + "\n")
+    draw([summary], folder / "month.png")
     for line in lines(summary):
         typer.echo(line)
     if broken := [promise for promise, kept in promises(summary).items() if not kept]:
