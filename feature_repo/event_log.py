@@ -128,7 +128,7 @@ def host_of(segment: Path) -> str:
 
 @contextmanager
 def finished(segment: Path) -> Iterator[BinaryIO | None]:
-    """The file of a segment, to be read and changed here alone; None if it has a writer or is gone."""
+    """A segment's file, to be read and changed here alone; None if it has a writer or is gone."""
     # For writing: NFS gives exclusive locks on nothing else.
     try:
         opened = segment.open("r+b")
