@@ -73,7 +73,7 @@ def lines(summary: dict[str, Any]) -> list[str]:
         ),
         f"new items: {_hours(summary['new_items'])}",
         f"coverage {days[0]['coverage']:.2f} on the first day, {days[-1]['coverage']:.2f} on the "
-        f"last; calibration error {days[-1]['calibration_error']:.4f} on the last",
+        f"last; calibration error {_said(days[-1]['calibration_error'], 4)} on the last",
     ]
     if disk:
         said.append(
@@ -85,13 +85,13 @@ def lines(summary: dict[str, Any]) -> list[str]:
             f"left in the temporary folder: {summary['left'].get('temporary') or 'nothing'}"
         )
         said.append(
-            f"memory: {memory['worker_mib_per_day']:+.2f} MiB a day and worker, at most "
+            f"memory: {_said(memory['worker_mib_per_day'], 2)} MiB a day and worker, at most "
             f"{memory['worker_mib']:.0f}; runs at most {memory['run_mib']:.0f}"
         )
     said.append(
-        f"bill: {bill['cpu_seconds_of_night']:.0f} CPU seconds a night, "
-        f"{bill['cpu_seconds_of_refresh']:.0f} a refresh, the service "
-        f"{bill['cpu_hours_per_million_lists']:.1f} hours per million lists with their events"
+        f"bill: {_said(bill['cpu_seconds_of_night'])} CPU seconds a night, "
+        f"{_said(bill['cpu_seconds_of_refresh'])} a refresh, the service "
+        f"{_said(bill['cpu_hours_per_million_lists'], 1)} hours per million lists with their events"
     )
     if summary["alerts"]:
         said.append(f"alerts: {summary['alerts']}")
@@ -189,9 +189,7 @@ def _day(rounds: list[Step]) -> dict[str, Any]:
             for team in TEAMS
         },
         "coverage": max(step["items_shown"] / step["items_launched"] for step in rounds),
-        "calibration_error": float(np.mean([s["calibration_error"] for s in promised]))
-        if promised
-        else float("nan"),
+        "calibration_error": _mean(step["calibration_error"] for step in promised),
     }
 
 
@@ -247,32 +245,40 @@ def _memory(nights: list[Step], runs: list[Step]) -> dict[str, Any]:
             if pid in before["workers"] and seen[pid] > SETTLED:
                 grown.append(worker["memory_mib"] - before["workers"][pid]["memory_mib"])
     return {
-        "worker_mib_per_day": float(np.mean(grown)) if grown else float("nan"),
+        "worker_mib_per_day": _mean(grown),
         "worker_mib": most,
         "run_mib": max((run.get("peak_memory_mib", 0) for run in runs), default=0),
     }
 
 
-def _bill(rounds: list[Step], runs: list[Step], nights: list[Step]) -> dict[str, float]:
-    spent: dict[str, float] = {}
-    for night in nights:
-        for pid, worker in night["workers"].items():
-            spent[pid] = max(spent.get(pid, 0.0), worker["cpu_seconds"])
-    asked = sum(step["lists"] + step.get("load_lists", 0) for step in rounds)
+def _bill(rounds: list[Step], runs: list[Step], nights: list[Step]) -> dict[str, float | None]:
+    """CPU seconds; the service's while it served, without those in which it started."""
+    spent, asked = 0.0, 0
+    for before, after in pairwise(nights):
+        lived = before["workers"].keys() & after["workers"].keys()
+        if len(lived) < len(after["workers"]):
+            continue  # one of them started in between
+        spent += sum(
+            after["workers"][pid]["cpu_seconds"] - before["workers"][pid]["cpu_seconds"]
+            for pid in lived
+        )
+        asked += sum(
+            step["lists"] + step.get("load_lists", 0)
+            for step in rounds
+            if step["day"] == after["day"]
+        )
 
-    def mean(kind: str) -> float:
-        own = [
-            r["cpu_seconds"]
-            for r in runs
-            if r["kind"] == kind and r["day"] >= 0 and r["status"] is not None
-        ]
-        return float(np.mean(own)) if own else float("nan")
+    def of(kind: str) -> float | None:
+        return _mean(
+            run["cpu_seconds"]
+            for run in runs
+            if run["kind"] == kind and run["day"] >= 0 and run["status"] is not None
+        )
 
     return {
-        "cpu_seconds_of_night": mean("night"),
-        "cpu_seconds_of_refresh": mean("refresh"),
-        "cpu_seconds_of_service": sum(spent.values()),
-        "cpu_hours_per_million_lists": sum(spent.values()) / max(1, asked) * 1e6 / 3600,
+        "cpu_seconds_of_night": of("night"),
+        "cpu_seconds_of_refresh": of("refresh"),
+        "cpu_hours_per_million_lists": spent / asked * 1e6 / 3600 if asked else None,
     }
 
 
@@ -282,6 +288,15 @@ def _alerts(steps: list[Step]) -> dict[str, list[str]]:
         for alert in step.get("alerts", []):
             fired.setdefault(alert, []).append(step["step"])
     return fired
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    some = list(values)
+    return float(np.mean(some)) if some else None
+
+
+def _said(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _slope(values: list[float]) -> float:
