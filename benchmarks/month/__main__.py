@@ -61,14 +61,14 @@ class Plan:
     Attributes:
         settings: `--set` of every run.
         gates: what a model must show; the project's own when absent.
-        refreshed: whether there is a refresh each day.
+        refresh_every: days from one day with a refresh to the next; 0 for none.
         watched: whether Prometheus is there.
     """
 
     size: Size
     settings: tuple[str, ...] = COMMON
     gates: str | None = None
-    refreshed: bool = True
+    refresh_every: int = 1
     watched: bool = True
 
 
@@ -78,12 +78,13 @@ PLANS = {
         Size(users=600, history_days=30, days=7, ticks=2),
         settings=(*SMALL, "train.epochs=6"),
         gates=SMALL_GATES,
+        refresh_every=3,
     ),
     Form.SHORT: Plan(
         Size(users=300, history_days=20, days=3, ticks=1),
         settings=SMALL,
         gates=SMALL_GATES.replace("0.03", "0"),
-        refreshed=False,
+        refresh_every=0,
         watched=False,
     ),
 }
@@ -102,7 +103,8 @@ def live(folder: Path, form: Form, plan: Plan, seed: int) -> Life:
     life.open()
     with life.serve(watch=plan.watched):
         for day in range(plan.size.days):
-            live_day(life, day, SCHEDULES[form].get(day, {}), refreshed=plan.refreshed)
+            refreshed = plan.refresh_every > 0 and day % plan.refresh_every == 0
+            live_day(life, day, SCHEDULES[form].get(day, {}), refreshed=refreshed)
     life.close()
     return life
 
