@@ -27,7 +27,7 @@ def ingest(
 
     import pyarrow.parquet as pq
 
-    from components.support.champion import champion_of_refresh
+    from components.support.champion import champion_of_refresh, sound_champion
     from components.support.data_state import DataState
     from components.support.metadata import storable
     from components.support.settings import RunConfig
@@ -44,6 +44,7 @@ def ingest(
 
     with stage("ingest", run_dir) as current:
         run = RunConfig.parse(config)
+        sound_champion(Path(home))
         now = datetime.now(UTC)
         retention = timedelta(days=run.events.retention_days)
         settings = load_settings().model_copy(update={"home": Path(home)})

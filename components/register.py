@@ -18,7 +18,10 @@ def register(
     evaluation: Input[Dataset],
     registered: Output[Model],
 ) -> str:
-    """Return the version; it serves nobody until it is deployed."""
+    """Return the version; it serves nobody until it is deployed.
+
+    Versions that the site keeps no longer go, to make room for it.
+    """
     import json
     from pathlib import Path
 
@@ -27,6 +30,7 @@ def register(
     from components.support import data_state
     from components.support.fingerprint import code_version
     from components.support.metadata import storable
+    from components.support.settings import RunConfig
     from components.support.shipment import MADE_OF
     from components.support.stage import stage
     from sasrec.data.current import CurrentHistories
@@ -66,7 +70,10 @@ def register(
                 sort_keys=True,
             )
         )
-        version = open_registry(Path(home)).register(
+        run = RunConfig.parse((progress.run_dir / "config.json").read_text())
+        store = open_registry(Path(home))
+        store.gc(keep=run.keep.versions, why=f"made room for run {progress.run_dir.name}")
+        version = store.register(
             model,
             metadata={
                 "metrics": Evaluation.load(Path(evaluation.path)).metrics[MODEL],

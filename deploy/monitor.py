@@ -26,6 +26,7 @@ PROMETHEUS = Path(__file__).resolve().parent / "prometheus"
 START_SECONDS = 60.0
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 SHORTEST_RANGE = 5  # a rate needs two scrapes
+NOW = "time()"
 
 
 @contextlib.contextmanager
@@ -39,6 +40,7 @@ def monitoring(
     window: float = 86400,
     hurry: float = 1,
     settings: Mapping[str, str] | None = None,
+    now: str = NOW,
 ) -> Iterator[str]:
     """The exporter and a Prometheus that scrapes it and the service; both gone on exit.
 
@@ -49,6 +51,7 @@ def monitoring(
         window: seconds of the event log that the quality figures are over.
         hurry: divides every duration of the rules, for demonstrations and tests.
         settings: the service's environment variables, where they say where the site's log is.
+        now: what the rules take for the time, where the site's clock is not Prometheus' own.
 
     Yields:
         The URL of Prometheus.
@@ -67,7 +70,7 @@ def monitoring(
     exporter, url = f"127.0.0.1:{exporter_port}", f"http://127.0.0.1:{port}"
     check_port("127.0.0.1", port)
     check_port("127.0.0.1", exporter_port)
-    configuration = configure(state, home, service, exporter, every=every, hurry=hurry)
+    configuration = configure(state, home, service, exporter, every=every, hurry=hurry, now=now)
     export = [
         sys.executable, "-m", "serving.monitoring", "--home", str(home),
         "--port", str(exporter_port), "--window", str(window), "--every", str(every),
@@ -85,12 +88,20 @@ def monitoring(
 
 
 def configure(
-    state: Path, home: Path, service: str, exporter: str, *, every: float, hurry: float
+    state: Path,
+    home: Path,
+    service: str,
+    exporter: str,
+    *,
+    every: float,
+    hurry: float,
+    now: str = NOW,
 ) -> Path:
     """Write `deploy/prometheus/` for these addresses into `state`; returns prometheus.yml."""
     (state / "rules").mkdir(parents=True, exist_ok=True)
     for path in (PROMETHEUS / "rules").glob("*.yml"):
-        (state / "rules" / path.name).write_text(hurried(path.read_text(), hurry))
+        rules = hurried(path.read_text(), hurry).replace(NOW, now)
+        (state / "rules" / path.name).write_text(rules)
     configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     interval = f"{every:.0f}s"
     configuration["global"] = {"scrape_interval": interval, "evaluation_interval": interval}

@@ -12,6 +12,8 @@ or touched for `ABANDONED_SECONDS` of the volume's own time.
 """
 
 import fcntl
+import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +31,10 @@ from sasrec.errors import DataError
 ABANDONED_SECONDS = 300.0
 """After which silence a segment of another host has no writer; a writer touches it far oftener."""
 FORGOTTEN = "forgotten.json"
+APPLIED = ".applied"
+"""Of the file beside a segment whose events are all in the online history."""
+UNCUT = "forgotten-uncut.txt"
+"""Names of segments that may still hold records of forgotten users."""
 
 
 def read_log(folder: Path) -> Iterator[Record]:
@@ -122,9 +128,14 @@ def host_of(segment: Path) -> str:
 
 @contextmanager
 def finished(segment: Path) -> Iterator[BinaryIO | None]:
-    """The file of a segment, to be read and changed here alone; None while it has a writer."""
+    """A segment's file, to be read and changed here alone; None if it has a writer or is gone."""
     # For writing: NFS gives exclusive locks on nothing else.
-    with segment.open("r+b") as file:
+    try:
+        opened = segment.open("r+b")
+    except FileNotFoundError:  # a run dropped it meanwhile
+        yield None
+        return
+    with opened as file:
         own = host_of(segment) == this_host()
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,14 +156,59 @@ def forget(folder: Path, user_id: str) -> int:
     """Hide a user's records from all readers, and cut those of all forgotten users out.
 
     Returns:
-        How many segments are still being written: they are cut when one is forgotten later.
+        How many segments are still being written: `cut_left` cuts them once they are not.
     """
     folder.mkdir(parents=True, exist_ok=True)
     forgotten = _read_forgotten(folder) | {_digest(user_id): time.time_ns() // 1000}
     replacement = folder / f"{FORGOTTEN}.new"
     replacement.write_bytes(orjson.dumps(forgotten))
     replacement.replace(folder / FORGOTTEN)
-    return sum(not _cut(segment, forgotten) for segment in segments(folder))
+    return _cut_all(folder, segments(folder), forgotten)
+
+
+def cut_left(folder: Path) -> int:
+    """Cut what `forget` could not, as a writer held it; returns how many segments that still are.
+
+    The next run does, before it reads the log.
+    """
+    names = folder / UNCUT
+    left = names.read_text().splitlines() if names.exists() else []
+    there = [folder / name for name in left if (folder / name).exists()]
+    return _cut_all(folder, there, _read_forgotten(folder)) if left else 0
+
+
+def drop_read(
+    folder: Path, read: Mapping[str, tuple[int, int]], *, written_before: float
+) -> list[str]:
+    """Remove the segments that nobody writes, or has still to read, and that are old.
+
+    Args:
+        read: of each segment, the bytes that were read; the second counts.
+        written_before: seconds since the epoch.
+
+    Returns:
+        Their names.
+    """
+    gone = []
+    for segment in segments(folder):
+        with finished(segment) as file:
+            if file is None:
+                continue
+            found = os.fstat(file.fileno())
+            _, end = read.get(segment.name, (0, 0))
+            if end >= found.st_size and found.st_mtime < written_before:
+                segment.unlink()
+                segment.with_suffix(APPLIED).unlink(missing_ok=True)
+                gone.append(segment.name)
+    return gone
+
+
+def _cut_all(folder: Path, some: list[Path], forgotten: dict[str, int]) -> int:
+    left = [segment.name for segment in some if not _cut(segment, forgotten)]
+    unfinished = folder / f"{UNCUT}.new"
+    unfinished.write_text("".join(f"{name}\n" for name in left))
+    unfinished.replace(folder / UNCUT)
+    return len(left)
 
 
 def _cut(segment: Path, forgotten: dict[str, int]) -> bool:
@@ -169,6 +225,7 @@ def _cut(segment: Path, forgotten: dict[str, int]) -> bool:
         if after != before:
             replacement = segment.with_suffix(".new")
             replacement.write_bytes(b"".join(after) + content[whole_bytes(content) :])
+            shutil.copystat(segment, replacement)  # as old as it was
             replacement.replace(segment)
         return True
 

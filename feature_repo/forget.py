@@ -24,6 +24,7 @@ from feature_repo.lake.lake import Lake, only_writer, open_lake
 from feature_repo.lease import held
 from feature_repo.online import OnlineHistory
 from feature_repo.publish import read_report
+from feature_repo.run_copies import drop_copies, runs_of
 from feature_repo.store import delete_online, generations, only_publisher, published_generation
 
 
@@ -90,10 +91,15 @@ def main(
     history: History = None,
     log: Log = None,
 ) -> None:
-    """Remove a user from online stores, tables, data and log; exit 1 if anything is left."""
+    """Remove a user from online stores, tables, data and log; exit 1 if anything is left.
+
+    The copies of the data that earlier runs kept go as a whole; their reports stay.
+    """
     store = open_history(history_of(home, history))
     with held(home, "feature_repo.forget", end_process), only_writer(home):
         left = forget(feature_store_of(home), log_of(home, log), store, open_lake(home), user)
+        for run_dir in runs_of(home):
+            drop_copies(run_dir)
     print("left of the user:", ", ".join(f"{place} {rows}" for place, rows in left.items()))
     raise typer.Exit(any(left.values()))
 

@@ -73,11 +73,14 @@ def delete_online(generation: Path, user_id: str) -> None:
     encoded = serialize_entity_key(key, store.config.entity_key_serialization_version)
     database = generation / ONLINE_DATABASE
     if database.exists():
-        with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
+        with closing(sqlite3.connect(database, timeout=10)) as connection:
             connection.execute("PRAGMA secure_delete = ON")
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            for (table,) in tables.fetchall():
-                connection.execute(f'DELETE FROM "{table}" WHERE entity_key = ?', (encoded,))
+            with connection:
+                for (table,) in tables.fetchall():
+                    connection.execute(f'DELETE FROM "{table}" WHERE entity_key = ?', (encoded,))
+            # Until then the rows are in the file as they were.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     else:
         with redis_of(store) as client:
             client.delete(encoded + store.project.encode())

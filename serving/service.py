@@ -6,14 +6,17 @@ body limit and no authentication (ours), its timeout holds a timer per request (
 opens three tracing spans per request even when nothing exports them (no path is traced).
 """
 
+import atexit
 import os
 import sys
+from contextlib import ExitStack
 
 import bentoml
 
 from serving.api.app import create_app
 from serving.registry.bento import unpack
 from serving.release.lifetime import end_with_parent
+from serving.release.temporary import own_temporary_files
 from serving.settings import load_settings
 
 SUPERVISOR = "SASREC_SUPERVISOR_PID"
@@ -21,6 +24,9 @@ SUPERVISOR = "SASREC_SUPERVISOR_PID"
 # Workers have sessions of their own: those of a killed supervisor would keep its port.
 if bentoml.server_context.worker_index is None:
     os.environ[SUPERVISOR] = str(os.getpid())
+    supervised = ExitStack()
+    supervised.enter_context(own_temporary_files())
+    atexit.register(supervised.close)
 else:
     end_with_parent()
     if os.getppid() != int(os.environ[SUPERVISOR]):

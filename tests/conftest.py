@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-LONG = {"test_run.py", "test_two_nights.py", "test_faults.py"}
+LONG = {"test_run.py", "test_two_nights.py", "test_faults.py", "test_month.py"}
 # Files whose tests start servers, compilers, browsers or other machines: not in `make check`.
 SLOW = LONG | {
     "test_aot.py",

@@ -27,6 +27,7 @@ from components.support.summary import write_summary
 from feature_repo.lease import LeaseLost, held
 from sasrec.errors import DataError, SettingsError
 from sasrec.evaluation.result import Evaluation
+from serving.release.temporary import own_temporary_files
 
 GRACE_SECONDS = 10
 # Of a stage that a repeated run may not reach, and that would then speak for the run before it.
@@ -100,7 +101,7 @@ def run_stages(
         os.kill(os.getpid(), signal.SIGTERM)
 
     try:
-        with held(home, str(run_dir), end), _ended_with_us():
+        with own_temporary_files(), held(home, str(run_dir), end), _ended_with_us():
             return _execute(pipeline, config, home, run_dir, console)
     except KeyboardInterrupt:
         if taken_over:

@@ -17,7 +17,7 @@ from sasrec.model.recommender import Recommender
 from sasrec.scoring.trend import Trend
 from sasrec.scoring.trend_config import TrendConfig
 from sasrec.training.config import TrainConfig
-from serving.registry import open_registry
+from serving.registry import RegistryError, open_registry
 
 LEAVE_ONE_OUT = "leave-one-out"
 
@@ -63,13 +63,12 @@ def load_champion(home: Path) -> Champion | None:
     """The champion of the site at `home`; None before the first one.
 
     Raises:
-        RegistryError: its files are not what its manifest says.
+        DataError: its files are not what its manifest says.
     """
-    store = open_registry(home)
-    version = store.aliases().champion
+    version = sound_champion(home)
     if version is None:
         return None
-    store.verify(version)
+    store = open_registry(home)
     metadata = store.show(version).metadata
     return Champion(
         version,
@@ -78,6 +77,27 @@ def load_champion(home: Path) -> Champion | None:
         _seen_until(metadata),
         Trend.load(store.path(version)),
     )
+
+
+def sound_champion(home: Path) -> str | None:
+    """The champion's version, once its files have been compared with its manifest.
+
+    A run asks first of all: no model can be judged beside a champion that its disk has spoilt.
+
+    Raises:
+        DataError: they differ.
+    """
+    store = open_registry(home)
+    version = store.aliases().champion
+    if version is not None:
+        try:
+            store.verify(version)
+        except RegistryError as error:
+            raise DataError(
+                f"the champion is damaged: {error}; restore its files, or take it back with "
+                f"`python -m serving.registry rollback --home {home}`, and run again"
+            ) from None
+    return version
 
 
 def champion_of_refresh(home: Path) -> Champion:

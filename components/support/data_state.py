@@ -43,7 +43,7 @@ class DataState:
         """Of a run whose data came in as `batch`."""
         # Where the data comes from decides nothing once it is in the lake.
         whence = {"dataset", "data_dir", "columns", "seed", "as_of"}
-        content = run.model_dump_json(exclude={"data": whence, "moment": True})
+        content = run.model_dump_json(exclude={"data": whence, "moment": True, "keep": True})
         digest = hashlib.sha256(content.encode()).hexdigest()
         return cls(batch, rows, digest, as_of.isoformat())
 

@@ -163,6 +163,20 @@ class AutoConfig(_Section):
     )
 
 
+class KeepConfig(_Section):
+    """How much a site keeps of what its runs made."""
+
+    runs: int = Field(
+        default=7,
+        ge=0,
+        description="runs before this one whose copies of the data and models stay to be looked "
+        "at; of older ones the report, the summary and the logs stay",
+    )
+    versions: int = Field(
+        default=5, ge=0, description="newest versions without a role that stay in the model store"
+    )
+
+
 class RunConfig(_Section):
     """Everything that decides the result of a run."""
 
@@ -177,6 +191,7 @@ class RunConfig(_Section):
     gates: GateConfig
     refit: RefitConfig = RefitConfig()
     refresh: RefreshConfig = RefreshConfig()
+    keep: KeepConfig = KeepConfig()
     moment: AwareDatetime | None = Field(
         default=None, description="when the run happens, filled in by `start_run`"
     )

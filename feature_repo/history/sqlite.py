@@ -125,9 +125,10 @@ class SQLiteHistory:
             connection.execute("BEGIN IMMEDIATE")
             with connection:
                 connection.execute("DELETE FROM changed WHERE user_id = ?", (user_id,))
-                return connection.execute(
-                    "DELETE FROM events WHERE user_id = ?", (user_id,)
-                ).rowcount
+                gone = connection.execute("DELETE FROM events WHERE user_id = ?", (user_id,))
+            # Until then the rows are in the file as they were, and in the log of what changed.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return gone.rowcount
 
     def changed(self, limit: int) -> list[tuple[str, int]]:  # noqa: D102
         return (

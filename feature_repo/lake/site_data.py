@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from feature_repo.event_log import cut_left, drop_read
 from feature_repo.lake.clean import Window, clean, from_microseconds, microseconds
 from feature_repo.lake.engine import DuckDB, Engine
 from feature_repo.lake.imports import import_dataset
@@ -51,12 +52,15 @@ def take_all_in(
 ) -> Taken:
     """Import `dataset`, if there is one, then take in the log, then drop what is too old.
 
+    What `forget` could not cut out of the log is cut first.
+
     Raises:
         DataError: the site has no data and none is given, or something that is to be taken in is
             broken. What was taken in before stays.
     """
     if dataset is None and not lake.exists() and not log.is_dir():
         raise DataError(f"{lake}: the site has no data yet; name some with --dataset")
+    cut_left(log)
     recovered = recover(lake, log, now=now, retention=retention)
     imported = None
     if dataset is not None:
@@ -65,6 +69,7 @@ def take_all_in(
         )
     intake = take_in(lake, log, now=now, retention=retention)
     lake.drop_days_before(_oldest_day(lake, retention))
+    drop_read(log, lake.state.segments, written_before=now.timestamp() - retention.total_seconds())
     added = {
         "imported": imported.added if imported else 0,
         "logged": recovered.events + intake.events,

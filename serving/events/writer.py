@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_repo.event_codec import frame, whole_bytes
-from feature_repo.event_log import ABANDONED_SECONDS, finished, host_of, segments
+from feature_repo.event_log import ABANDONED_SECONDS, APPLIED, finished, host_of, segments
 from feature_repo.host import this_host
 from serving import metrics
 
@@ -75,7 +75,7 @@ def mark_applied(path: Path) -> None:
 
 
 def _marker(segment: Path) -> Path:
-    return segment.with_suffix(".applied")
+    return segment.with_suffix(APPLIED)
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,8 @@ class Exporter(Collector):
     def __init__(self, settings: Settings, *, window_seconds: float) -> None:
         self._settings = settings
         self._store = open_registry(settings.home, must_exist=True)
-        self._tail = LogTail(settings.event_log_location)
         self.window = Window(length=round(window_seconds * 1e6))
+        self._tail = LogTail(settings.event_log_location, window=self.window.length)
         self._versions: dict[str, Version] = {}
         self._figures = Snapshot()
 

@@ -7,6 +7,7 @@ from feature_repo.event_log import segments
 
 # Workers write their own segments; an event may reach its file before the list it answers.
 SETTLE_MICROSECONDS = 2_000_000
+CLOCKS_MICROSECONDS = 3_600_000_000  # by which a volume's clock and this host's may differ
 
 
 class LogTail:
@@ -14,10 +15,13 @@ class LogTail:
 
     Args:
         folder: the event log; may not exist yet.
+        window: microseconds; a segment that was last written longer ago is passed over, so that a
+            start takes as long after years as after a day. Without it all are read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, window: int | None = None) -> None:
         self._folder = Path(folder)
+        self._window = window
         self._offsets: dict[str, int] = {}
         self._waiting: list[Record] = []
 
@@ -28,11 +32,16 @@ class LogTail:
             now: microseconds since the epoch.
         """
         for path in segments(self._folder):
-            self._waiting += self._new_records(path)
+            if self._window is None or not self._is_older(path, now - self._window):
+                self._waiting += self._new_records(path)
         self._waiting.sort(key=arrival)
         settled = sum(arrival(record) <= now - SETTLE_MICROSECONDS for record in self._waiting)
         ready, self._waiting = self._waiting[:settled], self._waiting[settled:]
         return ready
+
+    def _is_older(self, path: Path, moment: int) -> bool:
+        written = path.stat().st_mtime * 1e6
+        return path.name not in self._offsets and written < moment - CLOCKS_MICROSECONDS
 
     def _new_records(self, path: Path) -> list[Record]:
         offset = self._offsets.get(path.name, 0)

@@ -101,11 +101,8 @@ class ObjectModelStore(ModelStore):
                 self._filesystem.put_file(str(self.path(version) / name), f"{remote}/{name}")
         return version
 
-    def versions(self) -> list[Manifest]:
-        """All versions, newest first."""
-        paths = self._filesystem.glob(f"{self._base}/*/{MANIFEST}")
-        manifests = [self.show(path.split("/")[-2]) for path in paths]
-        return sorted(manifests, key=lambda manifest: manifest.created_at, reverse=True)
+    def _ids(self) -> list[str]:
+        return [path.split("/")[-2] for path in self._filesystem.glob(f"{self._base}/*/{MANIFEST}")]
 
     def show(self, version: str) -> Manifest:
         """The manifest of a version.

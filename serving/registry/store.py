@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ MANIFEST = "manifest.json"
 GOLDEN = "golden.json"
 REQUIRED_FILES = ("model.safetensors", "config.json", "vocabulary.json")
 VERSION_LENGTH = 16
+STAGING = ".registering-"
+STAGING_SECONDS = 3600  # after which nobody is at work there
 
 
 class RegistryError(RuntimeError):
@@ -44,6 +48,10 @@ class Manifest(BaseModel):
     created_at: datetime
     files: dict[str, str]
     metadata: dict[str, Any]
+
+
+def _newest_first(manifests: Iterable[Manifest]) -> list[Manifest]:
+    return sorted(manifests, key=lambda manifest: manifest.created_at, reverse=True)
 
 
 class ModelStore:
@@ -94,7 +102,7 @@ class ModelStore:
                 raise RegistryError(f"{model_dir}: no {name}; is this a saved model?")
         sources = [path for path in sorted(model_dir.iterdir()) if path.is_file()]
         try:
-            staging = Path(tempfile.mkdtemp(prefix=".registering-", dir=self.root))
+            staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=self.root))
         except OSError as error:
             raise RegistryError(f"{self.root}: cannot be written ({error.strerror})") from None
         try:
@@ -140,8 +148,10 @@ class ModelStore:
 
     def versions(self) -> list[Manifest]:
         """All versions, newest first."""
-        manifests = [self.show(path.parent.name) for path in self.root.glob(f"*/{MANIFEST}")]
-        return sorted(manifests, key=lambda manifest: manifest.created_at, reverse=True)
+        return _newest_first(map(self.show, self._ids()))
+
+    def _ids(self) -> list[str]:
+        return [path.parent.name for path in self.root.glob(f"[!.]*/{MANIFEST}")]
 
     def show(self, version: str) -> Manifest:
         """The manifest of a version.
@@ -178,13 +188,28 @@ class ModelStore:
                 raise RegistryError(f"{version}/{name}: sha256 differs from the manifest")
 
     def gc(self, *, keep: int = 5, why: str = "gc") -> list[str]:
-        """Delete versions without a role, but for the `keep` newest; returns the deleted."""
-        held = self.aliases().versions()
-        idle = [manifest.version for manifest in self.versions() if manifest.version not in held]
+        """Delete versions without a role, but for the `keep` newest; returns the deleted.
+
+        What a killed `register` or `gc` left goes as well. A version whose manifest cannot be read
+        stays, for whoever looks into that.
+        """
+        self._remove_left()
+        held, readable = self.aliases().versions(), []
+        for version in self._ids():
+            with suppress(RegistryError):
+                readable.append(self.show(version))
+        idle = [m.version for m in _newest_first(readable) if m.version not in held]
         for version in idle[keep:]:
             self._delete(version)
             self._audit("gc", version, before=version, after=None, why=why)
         return idle[keep:]
+
+    def _remove_left(self) -> None:
+        for folder in self.root.glob(".deleting-*"):
+            shutil.rmtree(folder)
+        for folder in self.root.glob(f"{STAGING}*"):
+            if folder.stat().st_mtime < time.time() - STAGING_SECONDS:
+                shutil.rmtree(folder)
 
     def _delete(self, version: str) -> None:
         trash = self.root / f".deleting-{version}"

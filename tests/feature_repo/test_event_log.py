@@ -2,11 +2,12 @@
 
 import errno
 import fcntl
+import os
 
-from feature_repo.event_log import forget, read_log, segments
+from feature_repo.event_log import drop_read, finished, forget, read_log, segments
 from feature_repo.history import open_history
 from feature_repo.history.apply import apply_events
-from serving.events.writer import EventLog
+from serving.events.writer import EventLog, mark_applied
 
 
 def event(number: int, user: str = "u") -> dict:
@@ -81,3 +82,30 @@ def test_a_forgotten_user_who_comes_back_is_a_new_user(tmp_path):
     back = event(2) | {"received_at": 2**60}
     write(tmp_path, [back])
     assert list(read_log(tmp_path)) == [back]
+
+
+def test_old_segments_go_once_they_are_read_and_nobody_writes_them(tmp_path):
+    for number in range(3):
+        write(tmp_path, [event(number)])
+    read, unread, young = segments(tmp_path)
+    mark_applied(read)
+    open_log = EventLog(tmp_path)
+    open_log.append([event(9)]).result()
+    written = segments(tmp_path)[3]
+    for segment in (read, unread, written):
+        os.utime(segment, (1_000, 1_000))
+    spans = {s.name: (0, s.stat().st_size) for s in (read, young, written)}
+    assert drop_read(tmp_path, spans, written_before=2_000) == [read.name]
+    assert segments(tmp_path) == [unread, young, written]
+    assert not list(tmp_path.glob("*.applied"))
+    with finished(read) as file:
+        assert file is None
+    open_log.close()
+
+
+def test_a_segment_from_which_a_user_was_cut_is_as_old_as_before(tmp_path):
+    write(tmp_path, [event(1, user="gone"), event(2)])
+    [segment] = segments(tmp_path)
+    os.utime(segment, (1_000, 1_000))
+    forget(tmp_path, "gone")
+    assert segment.stat().st_mtime == 1_000

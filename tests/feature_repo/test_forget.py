@@ -1,5 +1,7 @@
 """A forgotten user is in no store, no table and no log that is read again."""
 
+import re
+import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,7 @@ from feature_repo.lake.lake import open_lake
 from feature_repo.lake.site_data import take_all_in
 from feature_repo.lease import take
 from feature_repo.publish import publish
+from feature_repo.run_copies import note_run
 from feature_repo.store import generations, only_publisher
 from sasrec.errors import DataError
 from serving.events.writer import EventLog
@@ -109,6 +112,67 @@ def test_the_command_removes_one_user_and_leaves_the_others(home):
     history = open_history(home / "feature_store" / "history.db")
     assert history.latest("u3", 10) == []
     assert len(history.latest("u4", 10)) == 1
+
+
+def test_what_is_forgotten_is_overwritten_while_a_server_has_the_files_open(home):
+    """SQLite keeps deleted rows in its file, and in its log of changes until a checkpoint."""
+    history = open_history(home / "feature_store" / "history.db")
+    history.append("u3", StoredEvent("e-late", "i1", "view", 2))
+    newest = generations(home / "feature_store")[-1]
+    with sqlite3.connect(newest / "online.db") as reader:
+        tables = reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        assert _holds(home / "feature_store", "u3")
+        forget_user(home, "u3", history)
+        assert not _holds(home / "feature_store", "u3")
+        assert _holds(home / "feature_store", "u4")
+        assert tables
+    history.close()
+
+
+def _holds(folder: Path, user: str) -> list[Path]:
+    """Database files in which the id stands, whether or not a query finds it."""
+    stands = re.compile(user.encode() + rb"(?![0-9])")
+    return [path for path in folder.rglob("*.db*") if stands.search(path.read_bytes())]
+
+
+def test_a_segment_that_was_being_written_is_cut_by_the_next_run(home):
+    log = EventLog(home / "event_log")
+    log.append([logged("u3"), logged("u4")]).result()
+    forget_user(home, "u3")
+    assert b'"u3"' in _log_bytes(home)
+    take_in_again(home)  # the server still writes
+    log.append([logged("u5")]).result()
+    log.close()
+    take_in_again(home)
+    assert b'"u3"' not in _log_bytes(home)
+    [late] = [r for r in read_log(home / "event_log") if r["user_id"] == "u5"]
+    assert late["event_id"] == "e-u5"
+
+
+def take_in_again(home: Path) -> None:
+    take_all_in(
+        open_lake(home),
+        home / "event_log",
+        dataset=None,
+        data_dir=None,
+        columns={},
+        seed=0,
+        now=datetime.now(UTC),
+        retention=timedelta(days=50_000),
+    )
+
+
+def _log_bytes(home: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in (home / "event_log").glob("*.log"))
+
+
+def test_the_copies_that_runs_kept_go(home, typed):
+    run_dir = home / "runs" / "night"
+    (run_dir / "artifacts").mkdir(parents=True)
+    (run_dir / "report.html").touch()
+    note_run(home, run_dir, keep=1)
+    assert typed("u3", "--home", str(home))[0] == 0
+    assert [path.name for path in run_dir.iterdir()] == ["report.html"]
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """The join of lists and events, against a second one in SQL from the event log itself."""
 
+import os
+
 import duckdb
 import numpy as np
 import pandas as pd
@@ -131,3 +133,14 @@ def test_a_frame_that_is_half_written_is_read_when_it_is_whole(tmp_path):
     assert tail.read(now=START + HOUR) == []
     path.write_bytes(whole)
     assert [record["request_id"] for record in tail.read(now=START + HOUR)] == ["r0"]
+
+
+def test_segments_that_ended_before_the_window_are_passed_over(tmp_path):
+    for name, at in (("old", START - 3 * HOUR), ("new", START)):
+        write_log(tmp_path / name, [impression(name, "anna", ["i1"], at, "aaaa")], writers=1)
+        [segment] = (tmp_path / name).iterdir()
+        moved = segment.rename(tmp_path / f"{at:016d}-{name}.log")
+        os.utime(moved, (at / 1e6, at / 1e6))
+    tail = LogTail(tmp_path, window=HOUR)
+    assert [r["request_id"] for r in tail.read(now=START + HOUR // 2)] == ["new"]
+    assert tail.read(now=START + 9 * HOUR) == []

@@ -4,7 +4,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from components.support.champion import champion_of_refresh, load_champion, recipe_of
+from benchmarks.faults.damage import flipped_byte
+from components.support.champion import (
+    champion_of_refresh,
+    load_champion,
+    recipe_of,
+    sound_champion,
+)
 from components.support.recipe import Recipe
 from components.support.settings import build_config
 from sasrec.errors import DataError
@@ -78,3 +84,16 @@ def test_leave_one_out_has_no_moment_to_refresh_from(home, model):
     serve(home, model, TOLD | {"seen_until": None})
     with pytest.raises(DataError, match="no moment divides what it has seen from what is new"):
         champion_of_refresh(home)
+
+
+def test_a_champion_that_its_disk_has_spoilt_ends_a_run_before_it_begins(home, model):
+    assert sound_champion(home) is None
+    serve(home, model, TOLD)
+    store = ModelStore(home / "models")
+    version = sound_champion(home)
+    assert version == store.aliases().champion
+    flipped_byte(store.path(version))
+    with pytest.raises(DataError, match=f"{version}/model.safetensors.*serving.registry rollback"):
+        sound_champion(home)
+    with pytest.raises(DataError, match="the champion is damaged"):
+        load_champion(home)

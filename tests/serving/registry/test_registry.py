@@ -142,6 +142,21 @@ def test_gc_keeps_roles_and_the_newest(store, tmp_path):
     }
 
 
+def test_gc_removes_what_was_killed_and_keeps_what_it_cannot_read(store, tmp_path):
+    damaged, idle = (register(store.root.parent, tmp_path, seed=seed) for seed in (2, 3))
+    manifest = store.path(damaged) / "manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_text("{")
+    for name in (".deleting-0123456789abcdef", ".registering-old", ".registering-now"):
+        (store.root / name).mkdir()
+        (store.root / name / "model.safetensors").touch()
+    os.utime(store.root / ".registering-old", (0, 0))
+    assert store.gc(keep=0) == [idle]
+    assert store.path(damaged).exists()
+    left = {path.name for path in store.root.iterdir() if path.is_dir()}
+    assert left == {store.aliases().champion, damaged, ".registering-now"}
+
+
 def test_commands(store, home, tmp_path):
     second = register(home, tmp_path, seed=2)
     runner = CliRunner()
