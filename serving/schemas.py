@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from feature_repo.event_times import happened_at
-from serving.engine.filters import MAX_NAME, Filter, FilterError, parse_filter
+from serving.filters import MAX_NAME, Filter, FilterError, parse_filter
 
 MAX_K = 100
 MAX_BATCH = 500
@@ -405,6 +405,10 @@ class ServingStatus(_Message):
     recommendations: int
     degraded: int
     example_users: list[str]
+    negative_events: list[str] = Field(description="Types of events that say no to an item.")
+    attributes: dict[str, str] = Field(
+        description="Of the items, as filters may ask for them: text, number, truth or time."
+    )
 
 
 class Problem(_Message):

@@ -27,8 +27,8 @@ from serving.api.errors import (
     install_handlers,
 )
 from serving.api.guard import Guard, Limits
-from serving.engine.filters import FilterError, Kind
 from serving.events.writer import LogUnavailable
+from serving.filters import FilterError, Kind
 from serving.registry import RegistryError
 from serving.schemas import (
     BatchRequest,

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from serving.engine.filters import Kind, schema_of
+from serving.filters import Kind, schema_of
 from serving.schemas import (
     AT_MOST,
     FILTER,

@@ -45,6 +45,7 @@ ROUTES = {
     "/": Route("console"),
     "/console.css": Route("console"),
     "/console.js": Route("console"),
+    "/filter.js": Route("console"),
 }
 CATALOGUE = Route("catalogue", "catalogue", limited=True)  # changes of /v1/items, and beneath
 OTHER = Route("other")

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sasrec.data.schema import ITEMS
-from serving.engine.filters import COMPARE, MAX_NAME, NOT, Condition, Kind
+from serving.filters import COMPARE, MAX_NAME, NOT, Condition, Kind
 
 FILE = "attributes.parquet"
 SEPARATOR = "|"  # between several values of a text

@@ -18,7 +18,6 @@ from sasrec.off_policy.calibration import FILE as CALIBRATION
 from sasrec.off_policy.calibration import Calibration
 from sasrec.off_policy.policy import NO_ITEMS
 from serving.engine.attributes import ITEM_ID, Value, load_attributes
-from serving.engine.filters import Condition, Filter, Kind
 from serving.engine.half import HalfMatrix
 from serving.engine.index import accurate_index
 from serving.engine.items import load_items
@@ -31,6 +30,7 @@ from serving.engine.ranking import (
     score_batch,
     top_candidates,
 )
+from serving.filters import Condition, Filter, Kind
 from serving.registry.store import MANIFEST
 
 PROBES, PROBE_LENGTH = 64, 20

@@ -18,9 +18,9 @@ from torch import Tensor
 from sasrec.data.vocabulary import PADDING, Vocabulary
 from serving.engine.attributes import ITEM_ID, Value, attributes_of_records
 from serving.engine.engine import TINY, Engine
-from serving.engine.filters import Condition, Filter, Kind
 from serving.engine.items import ItemTable
 from serving.engine.ranking import Ranking, score, score_batch, top_candidates
+from serving.filters import Condition, Filter, Kind
 
 FEW_IMPRESSIONS = 30
 """Up to which an item is drawn on purpose: from then on its clicks begin to say something."""

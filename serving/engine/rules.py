@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from serving.engine.filters import Condition, Filter, FilterError
+from serving.filters import Condition, Filter, FilterError
 
 if TYPE_CHECKING:
     from serving.engine.engine import Engine

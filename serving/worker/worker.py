@@ -16,13 +16,13 @@ from feature_repo.tables import HISTORY_LIMIT
 from sasrec.off_policy.policy import UNIFORM
 from serving import metrics
 from serving.engine.engine import Engine
-from serving.engine.filters import FilterError
 from serving.engine.recommendation import Asked, Recommendation, recommend_popular
 from serving.engine.request_history import History, by_role, example_users, with_recent_items
 from serving.engine.routing import choose_policy, ranking_policy, serves_challenger
 from serving.engine.rules import Rules, check, check_filter
 from serving.events.history_writer import HistoryWriter, LogKeeper, catch_up
 from serving.events.writer import EventLog, unapplied
+from serving.filters import FilterError
 from serving.registry import open_registry
 from serving.schemas import (
     Event,
@@ -217,6 +217,8 @@ class Worker:
             recommendations=self._answered,
             degraded=self._degraded,
             example_users=self._example_users,
+            negative_events=sorted(snapshot.champion.roles.negative),
+            attributes=dict(sorted(self.champion.kinds.items())),
         )
 
     async def _job(self, engine: Engine, request: RecommendRequest) -> Job:

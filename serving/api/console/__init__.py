@@ -1,6 +1,6 @@
-"""The console at `/`: try a user or a list of items, click, and watch the list shift.
+"""The console at `/`: try a user or items, click, dislike, filter, and watch the list shift.
 
-Three static files without a build step, and the read-only routes that they need.
+Static files without a build step, and the read-only routes that they need.
 """
 
 from importlib.resources import files
@@ -25,6 +25,7 @@ STATIC = {
     "/": ("console.html", "text/html"),
     "/console.css": ("console.css", "text/css"),
     "/console.js": ("console.js", "text/javascript"),
+    "/filter.js": ("filter.js", "text/javascript"),
 }
 
 
@@ -47,14 +48,18 @@ def find_items(
 ) -> ItemList:
     """Titles and categories: of the ids given, else of items whose title or id has `query` in it.
 
-    Without either, the most popular items. Ids that the champion does not know are left out.
+    Without either, what is met the most lately, of the items that are available. Ids that the
+    champion does not know are left out.
     """
     engine = request.app.state.worker.champion
     if item_id:
         indices = engine.vocabulary.encode(item_id)
         indices = indices[indices > 0].tolist()
-    else:
+    elif query:
         indices = engine.items.search(query, limit)
+    else:
+        available = engine.eligible(category=None, exclude=(), seen=())
+        indices = engine.rank_popular().best(available, limit).tolist()
     return ItemList(items=[ItemInfo(**engine.describe(index)) for index in indices])
 
 

@@ -1,7 +1,9 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const state = { added: [], shown: [], items: [] };
+const TREND_SECONDS = 5;
+const WATCHED_LISTS = 60; // asked for until a new item is drawn
+const state = { added: [], shown: [], trend: [], kinds: {}, dislike: null, watched: null };
 
 // The key arrives in the fragment, which browsers do not send, and stays in this tab.
 const fragment = new URLSearchParams(location.hash.slice(1));
@@ -11,14 +13,15 @@ if (fragment.has("key")) {
 }
 $("key").value = sessionStorage.getItem("key") ?? "";
 
-async function call(path, body) {
-  const headers = { "Content-Type": "application/json" };
+async function call(path, body, method = body ? "POST" : "GET") {
+  const headers = body ? { "Content-Type": "application/json" } : {};
   if ($("key").value) headers.Authorization = `Bearer ${$("key").value}`;
-  const response = await fetch(path, body ? { method: "POST", headers, body: JSON.stringify(body) } : { headers });
+  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
   const answer = await response.json();
   if (response.ok) return answer;
   if (response.status === 401 || response.status === 403) $("key-label").hidden = false;
-  throw new Error(`${response.status}: ${answer.error}${answer.field ? ` (${answer.field})` : ""}`);
+  const where = answer.field ? ` (${answer.field}${answer.reason ? ` ${answer.reason}` : ""})` : "";
+  throw new Error(`${response.status}: ${answer.error}${where}`);
 }
 
 function say(text, error = false) {
@@ -53,13 +56,13 @@ async function recommend() {
   const request = { k: Number($("k").value) };
   if (user) request.user_id = user;
   if (state.added.length) request.recent_items = state.added;
-  if ($("category").value.trim()) request.category = $("category").value.trim();
+  if ($("filter").value.trim()) request.filter = parseFilter($("filter").value, state.kinds);
   const started = performance.now();
   const answer = await call("/v1/recommend", request);
   const elapsed = performance.now() - started;
   const known = await titles(answer.items.map((item) => item.item_id));
   showList(answer, known, elapsed);
-  await Promise.all([showHistory(user), showStatus()]);
+  await Promise.all([showHistory(user), showStatus(), showTrend()]);
 }
 
 function showList(answer, known, elapsed) {
@@ -75,6 +78,8 @@ function showList(answer, known, elapsed) {
     const moved = before.size && before.get(item.item_id) !== position;
     const name = element("td", info?.title ?? item.item_id, moved ? "moved" : "");
     if (info?.category) name.append(" ", element("small", info.category));
+    if (item.rule) name.append(" ", element("small", item.rule, "mark"));
+    if (item.item_id === state.watched) name.append(" ", element("small", "put just now", "mark"));
     row.append(
       element("td", position + 1),
       name,
@@ -82,9 +87,40 @@ function showList(answer, known, elapsed) {
       element("td", item.p_interact?.toFixed(3) ?? "–", "number"),
       element("td", item.propensity.toPrecision(3), "number"),
     );
+    if (state.dislike) row.append(dislikeButton(item.item_id, info?.title, answer.request_id));
     row.onclick = guarded(() => click(item.item_id, answer.request_id));
     row.onkeydown = (event) => event.key === "Enter" && row.click();
     return row;
+  }));
+}
+
+function dislikeButton(itemId, title, requestId) {
+  const cell = element("td", "", "number");
+  const button = element("button", "✕", "no");
+  button.type = "button";
+  button.title = `${state.dislike}: never again for this user`;
+  button.ariaLabel = `Dislike ${title ?? itemId}`;
+  button.onclick = guarded((event) => {
+    event.stopPropagation();
+    return dislike(itemId, requestId);
+  });
+  button.onkeydown = (event) => event.key === "Enter" && event.stopPropagation();
+  cell.append(button);
+  return cell;
+}
+
+async function showTrend() {
+  const { items } = await call("/v1/items?limit=10");
+  const before = state.trend;
+  state.trend = items.map((item) => item.item_id);
+  $("trend").replaceChildren(...items.map((item, position) => {
+    const line = document.createElement("li");
+    const rose = before.length && !(before.indexOf(item.item_id) <= position && before.includes(item.item_id));
+    const button = element("button", item.title, rose ? "plain moved" : "plain");
+    button.type = "button";
+    button.onclick = guarded(() => click(item.item_id));
+    line.append(button);
+    return line;
   }));
 }
 
@@ -113,18 +149,40 @@ async function showStatus() {
     pair.append(element("dt", name), element("dd", value));
     return pair;
   }));
-  $("users").replaceChildren(...status.example_users.map((user) => {
+  state.kinds = status.attributes;
+  state.dislike = status.negative_events[0] ?? null;
+  $("no-title").hidden = $("no-hint").hidden = !state.dislike;
+  offer("users", status.example_users);
+  offer("attributes", Object.entries(status.attributes).map(
+    ([name, kind]) => `${name}${kind === "number" || kind === "time" ? "<=" : "="}`));
+}
+
+function offer(list, values) {
+  $(list).replaceChildren(...values.map((value) => {
     const option = document.createElement("option");
-    option.value = user;
+    option.value = value;
     return option;
   }));
+}
+
+async function send(kind, user, itemId, requestId) {
+  const event = { event_id: crypto.randomUUID(), user_id: user, item_id: itemId, event_type: kind };
+  if (requestId) event.request_id = requestId;
+  await call("/v1/events", event);
+}
+
+async function dislike(itemId, requestId) {
+  const user = $("user").value.trim();
+  if (!user) throw new Error("Whose dislike? Give a user id.");
+  await send(state.dislike, user, itemId, requestId);
+  say(`Sent a ${state.dislike} of ${itemId} by ${user}: it is in no list of theirs from now on.`);
+  await recommend();
 }
 
 async function click(itemId, requestId) {
   const user = $("user").value.trim();
   if (user) {
-    const event = { event_id: crypto.randomUUID(), user_id: user, item_id: itemId, event_type: "click", request_id: requestId };
-    await call("/v1/events", event);
+    await send("click", user, itemId, requestId);
     say(`Sent a click on ${itemId} by ${user}.`);
   } else {
     state.added.push(itemId);
@@ -154,6 +212,33 @@ async function add(itemId) {
   await recommend();
 }
 
+async function put() {
+  const item = { item_id: $("put-id").value.trim(), attributes: parseAttributes($("put-attributes").value) };
+  if ($("put-title").value.trim()) item.title = $("put-title").value.trim();
+  if ($("put-category").value.trim()) item.category = $("put-category").value.trim();
+  await call("/v1/items", item, "PUT");
+  state.watched = item.item_id;
+  for (let list = 1; list <= WATCHED_LISTS; list++) {
+    await recommend();
+    if (state.watched !== item.item_id) return;
+    if (state.shown.includes(item.item_id)) {
+      say(`Put ${item.item_id}: it is in list ${list} from here.`);
+      return;
+    }
+    say(`Put ${item.item_id}: asked for ${list} ${list === 1 ? "list" : "lists"}, it is in none yet.`);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+async function takeOut() {
+  const itemId = $("put-id").value.trim();
+  if (!itemId) throw new Error("Which item? Give its id.");
+  await call(`/v1/items/${encodeURIComponent(itemId)}`, null, "DELETE");
+  state.watched = null;
+  say(`Took ${itemId} out: it is in no list from now on.`);
+  await recommend();
+}
+
 let typing;
 $("find").oninput = () => {
   clearTimeout(typing);
@@ -168,6 +253,11 @@ $("find").onkeydown = guarded(async (event) => {
 });
 $("user").onchange = () => { state.added = []; state.shown = []; };
 $("key").onchange = () => sessionStorage.setItem("key", $("key").value);
+$("put").onsubmit = (event) => {
+  event.preventDefault();
+  guarded(put)();
+};
+$("take-out").onclick = guarded(takeOut);
 $("ask").onsubmit = (event) => {
   event.preventDefault();
   say("");
@@ -175,13 +265,20 @@ $("ask").onsubmit = (event) => {
 };
 document.addEventListener("keydown", (event) => {
   if (event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey) return;
-  const number = Number(event.key);
-  if (event.key === "/" || event.key === "u") {
+  const field = { u: "user", f: "filter", n: "put-id", "/": "find" }[event.key];
+  const number = Number(/^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1] ?? event.key);
+  if (field) {
     event.preventDefault();
-    $(event.key === "u" ? "user" : "find").focus();
+    if (event.key === "n") $("shop").open = true;
+    $(field).focus();
   } else if (number >= 1 && number <= 9) {
-    $("list").children[number - 1]?.click();
+    const row = $("list").children[number - 1];
+    (event.shiftKey ? row?.querySelector(".no") : row)?.click();
   }
 });
 
-guarded(recommend)();
+setInterval(() => document.hidden || showTrend().catch(() => {}), 1000 * TREND_SECONDS);
+guarded(async () => {
+  await showStatus(); // what the shop calls a dislike
+  await recommend();
+})();

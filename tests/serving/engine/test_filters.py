@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from serving.engine.engine import MASKS, Engine
-from serving.engine.filters import FilterError, parse_filter
 from serving.engine.live_items import LiveEngine
+from serving.filters import FilterError, parse_filter
 from tests.feature_repo.lake.site import item
 from tests.serving.sites import ITEM_IDS, NUM_ITEMS, save_model
 

@@ -10,11 +10,11 @@ from scipy.stats import chisquare
 from sasrec.off_policy.policy import GREEDY, UNIFORM, Policy
 from serving.engine import rules as rules_module
 from serving.engine.engine import Engine
-from serving.engine.filters import FilterError
 from serving.engine.live_items import LiveEngine
 from serving.engine.recommendation import recommend, recommend_popular
 from serving.engine.request_history import History
 from serving.engine.rules import NO_RULES, Rules
+from serving.filters import FilterError
 from serving.schemas import RecommendRequest, RuleFields
 from tests.feature_repo.lake.site import item
 from tests.serving.sites import ITEM_IDS, NUM_ITEMS, save_model
