@@ -22,6 +22,7 @@ from serving.release.rollout import RolloutSettings
 from tests.components.kfp.argo import KFP_DEFAULTS
 from tests.components.runners.right_cluster import (
     ARGO,
+    ARTIFACTS,
     CLAIM,
     CORE,
     CRDS,
@@ -68,7 +69,10 @@ def at(step: int, bench: Bench) -> None:
     """Put the cluster where the page has brought it: its namespace is that of runs and serving."""
     right, here = right_cluster(), f"{CORE}/sasrec"
     done = {
-        2: {here: {"metadata": {"labels": {"istio-injection": "enabled"}}}},
+        2: {
+            here: {"metadata": {"labels": {"istio-injection": "enabled"}}},
+            f"{here}/{ARTIFACTS}": secret(accesskey="a"),
+        },
         3: {
             f"{here}/secrets/sasrec-redis": right[f"{CORE}/team-a/secrets/sasrec-redis"],
             f"{here}/secrets/sasrec-api-keys": secret(

@@ -36,7 +36,13 @@ CLUSTER_CHECKS = (
     *surroundings.CHECKS,
 )
 NOT_NEEDED = (rights.ours, surroundings.prometheus, surroundings.retry_policy)
-IN_PROBE = (rights.runs_account, storage.claim, secrets.pull_secrets, nodes.image_on_nodes)
+IN_PROBE = (
+    rights.runs_account,
+    storage.claim,
+    secrets.artifact_store,
+    secrets.pull_secrets,
+    nodes.image_on_nodes,
+)
 """What the probe's pods need as a run's do."""
 
 

@@ -14,6 +14,7 @@ from serving.create_keys import KEY_FILE, METRICS
 from serving.security import ApiKeys, Role
 
 _API_KEYS = "sasrec-api-keys"
+_ARTIFACT_SECRET, _LAUNCHER = "mlpipeline-minio-artifact", "kfp-launcher"
 _SERVING_KEYS = (KEY_FILE, METRICS)
 """What serving reads, and what Prometheus presents to it."""
 
@@ -85,6 +86,26 @@ def keys_that_serving_knows(target: Target, cluster: KubernetesFacts) -> Iterato
             yield bad("keys of serving", said, fix)
 
 
+def artifact_store(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
+    """Kubeflow's part of each pod stores artifacts with this Secret, unless it is told otherwise
+    (upstream backend/src/v2/config/env.go).
+    """
+    if target.platform.artifact_root is not None:
+        return
+    if cluster.namespaced(target.namespace, "secrets", _ARTIFACT_SECRET) is not None:
+        yield ok("artifact store", f"{_ARTIFACT_SECRET} is in {target.namespace}")
+    elif cluster.namespaced(target.namespace, "configmaps", _LAUNCHER) is not None:
+        yield ok("artifact store", f"as the ConfigMap {_LAUNCHER} says")
+    else:
+        yield bad(
+            "artifact store",
+            f"no Secret {_ARTIFACT_SECRET} in {target.namespace}: pods of runs cannot store what "
+            "they make",
+            "make the namespace as a profile, which brings it, or say where artifacts go in the "
+            f"ConfigMap {_LAUNCHER}",
+        )
+
+
 def pull_secrets(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
     """What nodes pull the image with must name the image's registry."""
     images = {container["image"] for container in target.containers.values()}
@@ -106,4 +127,4 @@ def _registries(secret: dict[str, Any]) -> list[str]:
     return [n.removeprefix("https://").removeprefix("http://").partition("/")[0] for n in names]
 
 
-CHECKS = (secret_keys, keys_that_serving_knows, pull_secrets)
+CHECKS = (artifact_store, secret_keys, keys_that_serving_knows, pull_secrets)

@@ -31,6 +31,9 @@ KEYS = json.dumps({"recommend": ["k"], "metrics": ["m"]})
 ARGO = f"{CORE}/kubeflow/configmaps/workflow-controller-configmap"
 
 
+ARTIFACTS = "secrets/mlpipeline-minio-artifact"
+
+
 def secret(**values):
     data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
     return {"metadata": {}, "data": data}
@@ -59,6 +62,7 @@ def right_cluster():
         f"{CORE}/sasrec": {"metadata": {}},
         f"{CORE}/team-a/serviceaccounts/sasrec-pipeline": {"metadata": {}},
         CLAIM: claim,
+        f"{CORE}/team-a/{ARTIFACTS}": secret(accesskey="a", secretkey="s"),
         f"{CORE}/team-a/secrets/sasrec-redis": secret(connection="redis:6379", url="redis://"),
         f"{CORE}/team-a/secrets/sasrec-api-keys": secret(rollout="k"),
         f"{CORE}/team-a/secrets/registry": secret(

@@ -28,6 +28,7 @@ from components.runners.platform import PlatformSettings, on_platform
 from tests.components.kfp.gateway import AUDIENCE, service_account_token
 from tests.components.runners.right_cluster import (
     ARGO,
+    ARTIFACTS,
     CLAIM,
     CORE,
     CRDS,
@@ -406,6 +407,14 @@ def test_what_argo_does_not_try_again_is_said(bench, policy, lost):
     [finding] = [f for f in bench.findings() if f.check == "retries of stages"]
     assert lost in finding.said
     assert "retryPolicy: Always" in finding.fix
+
+
+def test_a_namespace_without_the_artifact_store_of_a_profile_is_a_fault(bench):
+    del bench.objects.held[f"{CORE}/team-a/{ARTIFACTS}"]
+    [fault] = bench.faults()
+    assert "no Secret mlpipeline-minio-artifact in team-a" in fault.said
+    bench.objects.held[f"{CORE}/team-a/configmaps/kfp-launcher"] = {"data": {}}
+    assert bench.faults() == []
 
 
 def test_a_policy_that_repeats_groups_of_tasks_too_is_a_fault(bench):
