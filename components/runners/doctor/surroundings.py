@@ -22,7 +22,7 @@ def namespaces(target: Target, cluster: KubernetesFacts) -> Iterator[Finding]:
     for name in sorted(wanted):
         found = cluster.get(f"/api/v1/namespaces/{name}")
         if found is None:
-            yield bad(f"namespace {name}", "is not there", f"kubectl create namespace {name}")
+            yield bad(f"namespace {name}", "is not there", "docs/production.md, step 2, makes it")
         elif _injects(found) and name == target.platform.serving_namespace:
             yield from _serving_sidecar(cluster, name)
         else:

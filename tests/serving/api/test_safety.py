@@ -80,7 +80,7 @@ def test_a_user_is_never_named_in_a_log(client, caplog, monkeypatch):
 
     everything()
     with monkeypatch.context() as broken:
-        broken.setattr("serving.engine.engine.Engine.rank", lambda *_: 1 / 0)
+        broken.setattr("serving.engine.engine.Engine.rank_batch", lambda *_: 1 / 0)
         broken.setattr("feature_repo.online.OnlineHistory.read", lambda *_: 1 / 0)
         everything()
     assert "the model failed" in caplog.text
