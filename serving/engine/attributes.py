@@ -144,7 +144,9 @@ def write_attributes(directory: Path, item_ids: Sequence[str], items: pa.Table) 
     """
     names = [name for name in items.column_names if _kind_of(items.schema.field(name)) is not None]
     if names:
-        rows = pc.index_in(pa.array(item_ids, pa.string()), value_set=items["item_id"])
+        rows = pc.index_in(
+            pa.array(item_ids, pa.string()), value_set=items["item_id"].cast(pa.string())
+        )
         pq.write_table(items.select(names).take(rows), Path(directory) / FILE)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +67,7 @@ class Engine:
         self.items = load_items(directory, self.vocabulary)
         self._attributes = load_attributes(Path(directory), self.items.category_column)
         self._masks: dict[Filter, np.ndarray] = {}
+        self._keeping = Lock()
         self.trend = LiveTrend.load(Path(directory), self.vocabulary, self.items.popularity)
         calibrated = (Path(directory) / CALIBRATION).exists()
         self._calibration = Calibration.load(Path(directory)) if calibrated else None
@@ -114,10 +116,10 @@ class Engine:
         found = self._masks.get(wanted)
         if found is None:
             found = self._new_mask(wanted)
-            # The oldest goes; a request beside this one may have removed it already.
-            while len(self._masks) >= MASKS:
-                self._masks.pop(next(iter(self._masks)), None)
-            self._masks[wanted] = found
+            with self._keeping:  # a batch beside the event loop asks as well
+                while len(self._masks) >= MASKS:
+                    del self._masks[next(iter(self._masks))]
+                self._masks[wanted] = found
         return found
 
     def _new_mask(self, wanted: Filter) -> np.ndarray:

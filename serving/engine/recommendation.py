@@ -238,10 +238,11 @@ def _slate(
         scores = order.scores(candidates)
         return draw_slate(candidates, scores, eligible, k, policy, rng, new), len(candidates)
     placed = slots_of_pins(rules.pins, engine, eligible, k)
-    if rules.at_most:
-        pinned = list(placed.values())
-        within = _best_within(order, eligible, k, AtMost(engine, rules.at_most), pinned)
+    limits = AtMost(engine, rules.at_most) if rules.at_most else None
+    if limits is not None:
+        within = _best_within(order, eligible, k, limits, list(placed.values()))
         candidates = np.union1d(candidates, np.array(within, dtype=np.int64))
+        limits.restart()
     scores = order.scores(candidates)
     best_first = np.lexsort((candidates, -scores))
     candidates, scores = candidates[best_first], scores[best_first]
@@ -254,7 +255,7 @@ def _slate(
         rng,
         new,
         placed=placed,
-        limits=AtMost(engine, rules.at_most) if rules.at_most else None,
+        limits=limits,
         reranking=Diversity(engine, candidates, scores, rules.diversity)
         if rules.diversity
         else None,

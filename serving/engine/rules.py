@@ -1,6 +1,7 @@
 """What a list has to keep to, whatever the model says: of the request and of the site together."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from serving.engine.attributes import Value
 from serving.filters import Condition, Filter, FilterError
 
 if TYPE_CHECKING:
@@ -125,21 +127,31 @@ class AtMost:
     """At most n items that share a value of an attribute; one without it is not limited."""
 
     def __init__(self, engine: "Engine", at_most: Mapping[str, int]) -> None:
-        self._engine, self._at_most = engine, at_most
-        self._counts: dict[tuple[str, str | float], int] = {}
+        self._engine, self._at_most, self._kinds = engine, at_most, engine.kinds
+        self._counts: Counter[tuple[str, Value]] = Counter()
+        self._with: dict[tuple[str, Value], np.ndarray] = {}
+
+    def restart(self) -> None:
+        """Begin with an empty list again."""
+        self._counts.clear()
 
     def take(self, item: int) -> np.ndarray | None:
         """As `sasrec.off_policy.stepwise.Limits` has it."""
         barred = None
         for attribute, most in self._at_most.items():
             for value in self._engine.values(attribute, item):
-                key = (attribute, value)
-                self._counts[key] = self._counts.get(key, 0) + 1
-                if self._counts[key] == most:
-                    kind = self._engine.kinds[attribute]
-                    found = self._engine.meets(Condition(attribute, kind, (value,)))
+                self._counts[attribute, value] += 1
+                if self._counts[attribute, value] == most:
+                    found = self._items_with(attribute, value)
                     barred = found if barred is None else barred | found
         return barred
+
+    def _items_with(self, attribute: str, value: Value) -> np.ndarray:
+        key = (attribute, value)
+        if key not in self._with:
+            condition = Condition(attribute, self._kinds[attribute], (value,))
+            self._with[key] = self._engine.meets(condition)
+        return self._with[key]
 
 
 class Diversity:
