@@ -20,7 +20,7 @@ from optuna.distributions import CategoricalDistribution
 from benchmarks.provenance import provenance
 from benchmarks.real_sequences import read
 from benchmarks.workers import workers
-from sasrec.presets import Preset, preset, with_sections
+from sasrec.presets import Preset, named, with_sections
 from sasrec.training.loop import TrainResult, train
 from sasrec.tuning.search import Search
 from sasrec.tuning.space import Space
@@ -92,7 +92,7 @@ START = {
 
 def searched(dataset: str, folder: Path, worker: int = 0) -> Search:
     """The study of a data set: the choices are those that its settings name."""
-    start = preset("default", **START)
+    start = named("default").with_overrides(**START)
     tried = [with_sections(settings) for settings in GRID[dataset]]
     choices = {key: [start.flat()[key]] for settings in tried for key in settings}
     for settings in tried:
@@ -105,25 +105,25 @@ def searched(dataset: str, folder: Path, worker: int = 0) -> Search:
     return search
 
 
-def work(dataset: str, data_dir: str | None, folder: Path, worker: int) -> None:
+def work(dataset: str, data_dir: str | None, study: Path, worker: int) -> None:
     """Train what is left, one setting after another."""
     torch.set_num_threads(1)
     data = read(dataset, "leave-one-out", data_dir).sequences
 
     def train_one(
-        chosen: Preset, run_dir: Path, stop: Callable[[Mapping[str, Any]], bool]
+        preset: Preset, folder: Path, stop: Callable[[Mapping[str, Any]], bool]
     ) -> TrainResult:
         return train(
             data.train,
             data.validation,
             data.vocabulary,
-            chosen.model,
-            chosen.train,
-            run_dir,
+            preset.model,
+            preset.train,
+            folder,
             stop=stop,
         )
 
-    searched(dataset, folder, worker).run(train_one, trials=len(GRID[dataset]))
+    searched(dataset, study, worker).run(train_one, trials=len(GRID[dataset]))
 
 
 def summary(search: Search) -> list[dict[str, Any]]:

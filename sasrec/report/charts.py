@@ -124,7 +124,7 @@ def tuning(
             axes = figure.add_subplot(rows, 1, place)
             points = sorted((settings[name], score) for settings, score in trials)
             values = [value for value, _ in points]
-            if isinstance(values[0], bool) or len(set(values)) < 5:
+            if isinstance(values[0], bool):
                 values = [str(value) for value in values]
             axes.plot(values, [score for _, score in points], "o", color=ACCENT, alpha=0.7)
             axes.set_xlabel(name)

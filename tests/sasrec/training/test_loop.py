@@ -23,7 +23,7 @@ from tests.sasrec.cyclic_world import VOCABULARY, settings, world
 from tests.sasrec.small_sequences import packed
 
 
-def fit(run_dir, *, data=None, weights=None, warm_start=None, **overrides):
+def fit(run_dir, *, data=None, weights=None, warm_start=None, stop=None, **overrides):
     train, validation = data or world()
     chosen = settings(**overrides)
     return training.train(
@@ -35,6 +35,7 @@ def fit(run_dir, *, data=None, weights=None, warm_start=None, **overrides):
         run_dir,
         weights=weights,
         warm_start=warm_start,
+        stop=stop,
     )
 
 
@@ -103,6 +104,19 @@ def test_a_finished_run_returns_its_result_again(tmp_path):
     again = fit(tmp_path)
     assert first.history == again.history
     assert first.best_ndcg == again.best_ndcg
+
+
+def test_a_search_may_stop_a_training_after_an_epoch_and_go_on_later(tmp_path):
+    asked = []
+
+    def stop(epoch):
+        asked.append(epoch)
+        return epoch["epoch"] == 2
+
+    stopped = fit(tmp_path / "a", epochs=3, stop=stop)
+    assert stopped.history == asked
+    assert len(asked) == 2
+    assert losses(fit(tmp_path / "a", epochs=3)) == losses(fit(tmp_path / "b", epochs=3))
 
 
 def test_more_epochs_continue_a_finished_run(tmp_path):
