@@ -13,10 +13,10 @@ from contextlib import ExitStack
 
 import bentoml
 
+from feature_repo.temporary import own_temporary_files
 from serving.api.app import create_app
 from serving.registry.bento import unpack
 from serving.release.lifetime import end_with_parent
-from serving.release.temporary import own_temporary_files
 from serving.settings import load_settings
 
 SUPERVISOR = "SASREC_SUPERVISOR_PID"

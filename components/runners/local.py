@@ -25,9 +25,9 @@ from components.support.site_lease import HOME
 from components.support.stage import read_stages
 from components.support.summary import write_summary
 from feature_repo.lease import LeaseLost, held
+from feature_repo.temporary import own_temporary_files
 from sasrec.errors import DataError, SettingsError
 from sasrec.evaluation.result import Evaluation
-from serving.release.temporary import own_temporary_files
 
 GRACE_SECONDS = 10
 # Of a stage that a repeated run may not reach, and that would then speak for the run before it.

@@ -1,18 +1,22 @@
 """`python -m serving.monitoring`: export the recommendation quality of a site to Prometheus."""
 
+import signal
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from prometheus_client import CollectorRegistry, start_http_server
 
+from feature_repo.temporary import own_temporary_files
 from sasrec.errors import DataError
-from serving.monitoring.exporter import Exporter
 from serving.registry import RegistryError
 from serving.settings import load_settings
+
+if TYPE_CHECKING:
+    from serving.monitoring.exporter import Exporter
 
 
 def export(
@@ -23,12 +27,20 @@ def export(
     every: Annotated[float, typer.Option(help="Seconds between two updates.")] = 15,
 ) -> None:
     """Follow the event log and serve its figures on /metrics until Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order, as Ctrl-C does
     settings = load_settings().model_copy(update={"home": home})
     try:
-        exporter = Exporter(settings, window_seconds=window)
+        with own_temporary_files():
+            from serving.monitoring.exporter import Exporter  # Feast makes a folder
+
+            follow(Exporter(settings, window_seconds=window), host, port, every)
     except RegistryError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def follow(exporter: "Exporter", host: str, port: int, every: float) -> None:
+    """Serve the figures, and update them every so many seconds."""
     exporter.update(now=time.time_ns() // 1000)
     registry = CollectorRegistry()
     registry.register(exporter)

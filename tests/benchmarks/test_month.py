@@ -31,7 +31,7 @@ def test_every_promise_holds(summary):
     broken = [promise for promise, kept in promises(summary).items() if not kept]
     assert not broken, "\n".join(lines(summary))
     assert {m["misfortune"] for m in summary["misfortunes"]} == {
-        "clock-ahead",
+        "bot",
         "skipped",
         "worker-killed",
         "forgotten",

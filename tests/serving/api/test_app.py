@@ -120,6 +120,21 @@ def test_the_request_s_items_follow_the_stored_history_once(client, model):
     assert items(answer) == [item for item, _ in model.recommend([*ITEM_IDS[:3], ITEM_IDS[9]], 10)]
 
 
+def test_a_batch_without_times_keeps_its_order_and_loses_nothing(client, settings, model):
+    """One moment for all would order them by their ids, and training would drop the repetition."""
+    done = [ITEM_IDS[1], ITEM_IDS[3], ITEM_IDS[1], ITEM_IDS[0]]
+    events = [
+        {"event_id": f"e-{9 - n}", "user_id": "anna", "item_id": item}
+        for n, item in enumerate(done)
+    ]
+    assert client.post("/v1/events", json={"events": events}).status_code == 202
+    assert items(ask(client, user_id="anna")) == [i for i, _ in model.recommend(done, 10)]
+    logged = [r for r in read_log(settings.event_log_location) if r["type"] == "event"]
+    assert [event["item_id"] for event in logged] == done
+    times = [event["timestamp"] for event in logged]
+    assert times == sorted(set(times))
+
+
 def test_an_event_sent_again_changes_nothing(client):
     tell(client, ITEM_IDS[1], event_id="same")
     tell(client, ITEM_IDS[2], event_id="other")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.release.temporary import own_temporary_files
+from feature_repo.temporary import own_temporary_files
 
 LEAVES_A_FILE = """
 import os, sys, tempfile
-from serving.release.temporary import own_temporary_files
+from feature_repo.temporary import own_temporary_files
 with own_temporary_files():
     tempfile.mkdtemp()
     print("made", flush=True)
