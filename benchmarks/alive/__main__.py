@@ -4,6 +4,7 @@
     python -m benchmarks.alive trend --dataset ml-100k --data-dir DATA
     python -m benchmarks.alive trend --dataset amazon-beauty-5core --data-dir DATA
     python -m benchmarks.alive trend-cost
+    python -m benchmarks.alive launches                                # the simulated shop
 
 Each (data set, seed) is one result file; a finished one is not run again and a killed one resumes
 from its checkpoint, so the command can be stopped and repeated.
@@ -14,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.alive import trend
+from benchmarks.alive import launches, trend
 from benchmarks.alive.trend_cost import main as trend_cost
 
-PARTS = {"trend": trend.main, "trend-cost": trend_cost}
+PARTS = {"trend": trend.main, "trend-cost": trend_cost, "launches": launches.main}
 
 
 def main() -> None:
