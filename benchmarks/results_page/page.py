@@ -26,6 +26,7 @@ SUBJECTS = (
     freshness.live,
     alive.trend,
     alive.trend_cost,
+    alive.launches,
     pipeline.whole_runs,
     pipeline.stage_times,
     pipeline.at_scale,
