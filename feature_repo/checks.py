@@ -24,7 +24,8 @@ class Limits:
         min_volume_ratio: events against the last publish.
         max_psi: of item popularity and of history length against the last publish. The usual
             reading: below 0.1 stable, which is where a warning starts; above 0.25 shifted.
-        min_sample: users, or new events, without which a drift is noise and not evaluated.
+        min_sample: users, or items that users met since, without which a drift is noise and not
+            evaluated.
     """
 
     max_age: timedelta | None = None
@@ -174,17 +175,20 @@ def _length_drift(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Chec
 
 
 def _popularity_drift(connection: duckdb.DuckDBPyConnection, limits: Limits) -> Check:
-    """Events before and since the last publish, by decile of an item's popularity before.
+    """Who met what before and since the last publish, by decile of an item's popularity before.
 
-    Deciles hold a tenth of the earlier events each. Items new since then are in none.
+    A user counts once for an item: one who makes a thousand events in a night is no shift. Deciles
+    hold a tenth of what was met before each. Items new since then are in none.
     """
     rows = connection.execute(
         "WITH before AS ("
         "  SELECT item_id, count(*) AS n"
-        "  FROM (SELECT unnest(item_ids) AS item_id FROM previous_sequence) GROUP BY item_id"
+        "  FROM (SELECT unnest(list_distinct(item_ids)) AS item_id FROM previous_sequence)"
+        "  GROUP BY item_id"
         "), since AS ("
-        "  SELECT item_id, count(*) AS n FROM ("
-        "    SELECT unnest(item_ids) AS item_id, unnest(timestamps) AS t FROM current_sequence)"
+        "  SELECT item_id, count(DISTINCT user_id) AS n FROM ("
+        "    SELECT user_id, unnest(item_ids) AS item_id, unnest(timestamps) AS t"
+        "    FROM current_sequence)"
         "  WHERE t > (SELECT epoch_us(max(event_timestamp)) FROM previous_sequence)"
         "  GROUP BY item_id"
         "), deciles AS ("

@@ -137,7 +137,8 @@ def month(
     life = live(folder, schedule, plan, seed)
     summary = summarise(life.steps.values(), rounds_a_day=plan.size.ticks)
     result = summary | {"seed": seed, "schedule": schedule, "provenance": provenance()}
-    (folder / "summary.json").write_text(json.dumps(result, indent=1) + "\n")
+    text = json.dumps(result, indent=1).replace(str(life.folder), "DIR")
+    (folder / "summary.json").write_text(text + "\n")
     draw([summary], folder / "month.png")
     for line in lines(summary):
         typer.echo(line)

@@ -52,9 +52,9 @@ def lines(summary: dict[str, Any]) -> list[str]:
     days = summary["by_day"]
     said = [
         f"{summary['days']} days",
-        f"events: {events['acknowledged']:,} expected by the last run; over {events['runs']} runs "
-        f"{events['lost']} lost, {events['twice']} twice, {events['unknown']} unknown, "
-        f"{events['of_forgotten']} of forgotten users",
+        f"events: {events['acknowledged']:,} expected by the last run; of {events['runs']} runs "
+        f"the worst has {events['lost']} lost, {events['twice']} twice, {events['unknown']} "
+        f"unknown, {events['of_forgotten']} of forgotten users",
         f"lists: {requests['lists']:,} asked for, {requests['failed']} never got, "
         f"{sum(requests['degraded'].values())} degraded, {requests['disliked_shown']} slots of "
         f"disliked and {requests['withdrawn_shown']} of withdrawn items",
@@ -119,7 +119,7 @@ def promises(summary: dict[str, Any]) -> dict[str, bool]:
 def _events(runs: list[Step]) -> dict[str, Any]:
     compared = [run["ledger"] for run in runs if "ledger" in run]
     counts = {
-        name: sum(one[name] for one in compared)
+        name: max((one[name] for one in compared), default=0)
         for name in ("lost", "twice", "unknown", "of_forgotten")
     }
     return {

@@ -64,6 +64,29 @@ def shifted(interactions):
     return interactions.set_column(1, interactions.schema.field(1), items)
 
 
+def flooded(interactions):
+    """From day 40 on, one user makes twice as many events as everybody else."""
+    late = pc.greater(interactions["timestamp"], pa.scalar(START + timedelta(days=40), TIMESTAMP))
+    rows = interactions.filter(late)
+    bot = pa.concat_tables([rows, rows])
+    moments = [END - timedelta(microseconds=n) for n in range(bot.num_rows)]
+    columns = {
+        "user_id": pa.repeat("bot", bot.num_rows),
+        "item_id": pa.repeat("i0", bot.num_rows),
+        "timestamp": pa.array(moments, TIMESTAMP),
+    }
+    for name, values in columns.items():
+        bot = bot.set_column(bot.column_names.index(name), bot.schema.field(name), values)
+    return pa.concat_tables([interactions, bot])
+
+
+def test_one_user_s_flood_is_no_shift_of_what_is_popular(tmp_path, interactions):
+    run(tmp_path, interactions, as_of=START + timedelta(days=40))
+    drift = run(tmp_path, flooded(interactions), limits=Limits(max_psi=1, **SMALL))
+    assert drift["popularity_drift"].value < 0.25
+    assert drift["length_drift"].value < 1  # everybody's histories doubled as well
+
+
 def without_items(interactions, n):
     """The first `n` events have no item, as a broken export leaves them."""
     items = interactions["item_id"].to_pylist()
