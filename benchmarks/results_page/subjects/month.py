@@ -1,6 +1,5 @@
 """What came of days that were lived, with what went wrong on them."""
 
-from benchmarks.month.lines import TEAMS
 from benchmarks.results_page.files import read, source
 from benchmarks.results_page.table import Row, Subject, number
 
@@ -43,7 +42,7 @@ def lived() -> Subject:
                 number(sum(day["click_through"][team] for day in days) / len(days)),
                 said,
             )
-            for team in TEAMS
+            for team in days[0]["click_through"]
         ),
         Row(
             f"of {new['launched']} new items shown at all; 30 times",
