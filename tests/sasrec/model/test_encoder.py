@@ -32,7 +32,7 @@ def random_model(**options: object) -> SASRec:
     return model
 
 
-@pytest.mark.parametrize("values", itertools.product(*OPTIONS.values()), ids=str)
+@pytest.mark.parametrize("values", list(itertools.product(*OPTIONS.values())), ids=str)
 def test_the_hidden_state_is_that_of_the_model(values):
     model = random_model(**dict(zip(OPTIONS, values, strict=True)))
     encoder = Encoder(model)
