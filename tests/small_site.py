@@ -26,7 +26,7 @@ QUICK = (
     "model.dim=32",
     "model.blocks=1",
     "model.max_length=50",
-    "train.epochs=3",
+    "train.epochs=8",
     "train.learning_rate=0.01",
     "train.batch_tokens=512",
 )
