@@ -27,8 +27,8 @@ Answer = TypeVar("Answer")
 
 # Of the deadline; the rest is for reading the history, and for computations slower than the mean.
 QUEUE_SHARE = 0.5
-IN_PLACE_SECONDS = 0.01  # of a batch
-BATCH_SHARE = 0.25  # of the deadline, for a batch in the thread
+IN_PLACE_SECONDS = 0.01  # of one job
+BATCH_SHARE = 0.25  # of the deadline, that a batch may take: less would keep it from growing
 MOST = 32  # jobs of a batch
 GATHER_TURNS = 4
 """Of the event loop, in which those who were admitted get from their socket to the queue."""
@@ -110,8 +110,7 @@ class Queue(Generic[Job, Answer]):
         mean = self._mean_seconds
         if mean is None:
             return 1
-        longest = IN_PLACE_SECONDS if self._is_short() else BATCH_SHARE * self._deadline
-        return min(len(self._waiting), MOST, max(1, int(longest / mean)))
+        return min(len(self._waiting), MOST, max(1, int(BATCH_SHARE * self._deadline / mean)))
 
     async def _answer(self, batch: Sequence[tuple[Job, asyncio.Future[Answer]]]) -> None:
         jobs = [job for job, _ in batch]
