@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 
@@ -55,6 +56,7 @@ def main(
 ) -> None:
     """Measure, print the tables, say which targets are met, and write the results."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the servers have it
+    torch.set_num_threads(1)  # and as the results say
     effort = Effort(
         rounds, peak_seconds=seconds / 2, open_seconds=seconds, overload_seconds=seconds / 2
     )
