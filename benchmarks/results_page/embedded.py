@@ -136,7 +136,7 @@ def limits() -> str:
         f"A refusal takes {number(over['refused_p50_ms'], 2)} ms (p50) to "
         f"{number(over['refused_p99_ms'], 2)} ms (p99)."
         if over["refused_p50_ms"]
-        else "None of the load generator's 96 connections was refused; what it could not send waited."
+        else "Nothing was refused: 96 connections of the load generator had their turn in time."
     )
     return "\n".join(
         (
