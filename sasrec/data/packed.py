@@ -1,13 +1,9 @@
 """Packed sequences: many histories end to end in one array, without padding."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from sasrec.data.vocabulary import PADDING, Vocabulary
 
 BLOCK_EVENTS = 4_000_000
 """Events that are read at a time where all are read: what a pass takes of memory."""
@@ -98,49 +94,6 @@ class PackedSequences:
     def __iter__(self) -> Iterator[np.ndarray]:
         """The items of each history in turn."""
         return iter(np.split(self.items, self.cu_seqlens[1:-1]))
-
-
-def pack(
-    item_ids: pa.ChunkedArray | Iterable[Sequence[str]],
-    timestamps: pa.ChunkedArray | Iterable[Sequence[int]],
-    vocabulary: Vocabulary,
-    *,
-    keep_unknown: bool = False,
-) -> PackedSequences:
-    """Encode and pack histories of item ids.
-
-    Args:
-        item_ids: one sequence of ids per history, oldest first; an Arrow column of lists is
-            packed without passing through Python objects.
-        timestamps: microseconds since the epoch, or Arrow timestamps; same shape as `item_ids`.
-        keep_unknown: keep items outside the vocabulary as `PADDING` (targets) rather than
-            leaving them out (histories).
-
-    Raises:
-        ValueError: a history has more items than timestamps, or fewer.
-    """
-    ids = _as_lists(item_ids, pa.list_(pa.string()))
-    lengths = pc.list_value_length(ids).fill_null(0).to_numpy().astype(np.int64)
-    items = vocabulary.encode(pc.list_flatten(ids))
-    stamps = _as_lists(timestamps, pa.list_(pa.int64()))
-    if not np.array_equal(pc.list_value_length(stamps).fill_null(0).to_numpy(), lengths):
-        raise ValueError("pack: item_ids and timestamps differ in length")
-    times = pc.list_flatten(stamps).cast(pa.int64()).to_numpy()
-    if not keep_unknown:
-        known = items != PADDING
-        history = np.repeat(np.arange(len(lengths)), lengths)
-        lengths = np.bincount(history[known], minlength=len(lengths))
-        items, times = items[known], times[known]
-    cu_seqlens = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return PackedSequences(items, cu_seqlens, times)
-
-
-def _as_lists(column: pa.ChunkedArray | Iterable[Sequence], dtype: pa.DataType) -> pa.ListArray:
-    if isinstance(column, pa.ChunkedArray):
-        return column.combine_chunks()
-    if isinstance(column, pa.Array):
-        return column
-    return pa.array([list(history) for history in column], dtype)
 
 
 @dataclass(frozen=True)
